@@ -1,0 +1,100 @@
+"""The stateless form of a truly sparse layer."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .ops import differentiable as ops
+from .topology import check_indices
+
+
+def sparse_linear(
+    input: Tensor,
+    indices: Tensor,
+    values: Tensor,
+    bias: Tensor | None = None,
+    *,
+    out_features: int,
+) -> Tensor:
+    """Apply `output = input @ W.T + bias`, where W is given by its nonzeros.
+
+    Differentiable, to any order, in `input`, `values` and `bias`.
+
+    Args:
+        input: (*, in_features), float32 or float64, any number of leading dimensions.
+        indices: (2, nnz) int32 or int64, sorted by output unit, then input unit, and unique.
+        values: (nnz,) of the dtype of `input`.
+        bias: (out_features,) of the dtype of `input`, or None.
+        out_features: number of output units.
+
+    Returns:
+        (*, out_features), new memory.
+
+    Raises:
+        TypeError: a dtype does not fit.
+        ValueError: a shape does not fit, or the indices are out of range, unsorted or not unique.
+
+    Cost: O(nnz batch) time. Each call checks the indices in O(nnz) and derives what it needs
+    from them; a `TrulySparseLinear` does so once.
+
+    Example:
+        >>> import torch
+        >>> indices = torch.tensor([[0, 2], [1, 0]])
+        >>> sparse_linear(torch.ones(1, 2), indices, torch.tensor([3.0, 4.0]), out_features=3)
+        tensor([[3., 0., 4.]])
+    """
+    if isinstance(out_features, bool) or not isinstance(out_features, int):
+        raise TypeError(f"`out_features` must be an int, got {type(out_features).__name__}")
+    if out_features < 0:
+        raise ValueError(f"`out_features` must not be negative, got {out_features}")
+    if not isinstance(input, Tensor):
+        raise TypeError(f"`input` must be a torch.Tensor, got {type(input).__name__}")
+    if input.dim() == 0:
+        raise ValueError("`input` must have a last dimension of in_features, got a scalar")
+    in_features = input.shape[-1]
+    indices, crow_indices = check_indices(indices, out_features, in_features)
+    check_operands(input, values, bias, in_features, out_features, indices.shape[1])
+    orders = ops.Orders(crow_indices, indices[1], in_features, None)
+    return apply(input, values, bias, orders)
+
+
+def check_operands(
+    input: Tensor,
+    values: Tensor,
+    bias: Tensor | None,
+    in_features: int,
+    out_features: int,
+    nnz: int,
+) -> None:
+    """Raise the errors that `sparse_linear` documents, for everything but the indices."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"`input` must be a torch.Tensor, got {type(input).__name__}")
+    if input.dim() == 0 or input.shape[-1] != in_features:
+        got = "a scalar" if input.dim() == 0 else f"{input.shape[-1]}"
+        raise ValueError(f"`input` must have {in_features} features (in_features), got {got}")
+    if values.shape != (nnz,):
+        raise ValueError(
+            f"`values` must have shape ({nnz},), one for each column of `indices`, "
+            f"got {tuple(values.shape)}"
+        )
+    if bias is not None and bias.shape != (out_features,):
+        raise ValueError(
+            f"`bias` must have shape ({out_features},) (out_features), got {tuple(bias.shape)}"
+        )
+    if input.dtype != values.dtype or (bias is not None and bias.dtype != values.dtype):
+        raise TypeError(
+            f"`input`, `values` and `bias` must share one dtype, got {input.dtype}, "
+            f"{values.dtype} and {None if bias is None else bias.dtype}: convert the input with "
+            f"`input.to({values.dtype})` or the layer with `layer.to({input.dtype})`"
+        )
+    if not values.dtype.is_floating_point:
+        raise TypeError(f"`values` must be float32 or float64, got {values.dtype}")
+
+
+def apply(input: Tensor, values: Tensor, bias: Tensor | None, orders: ops.Orders) -> Tensor:
+    """Multiply checked operands, with any number of leading dimensions."""
+    if input.dim() == 2:
+        return ops.spmm(input, values, bias, orders)
+    leading = input.shape[:-1]
+    output = ops.spmm(input.reshape(leading.numel(), input.shape[-1]), values, bias, orders)
+    return output.reshape(*leading, output.shape[-1])

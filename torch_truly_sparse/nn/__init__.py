@@ -1,0 +1,17 @@
+"""Layers: truly sparse, and masked dense to compare with."""
+
+from .init import HeUniform, Initializer, Normal, XavierUniform, Zeros
+from .masked_linear import MaskedLinear
+from .sparse_layer import SparseLayer
+from .truly_sparse_linear import TrulySparseLinear
+
+__all__ = [
+    "HeUniform",
+    "Initializer",
+    "MaskedLinear",
+    "Normal",
+    "SparseLayer",
+    "TrulySparseLinear",
+    "XavierUniform",
+    "Zeros",
+]

@@ -1,0 +1,167 @@
+"""Initial weights, scaled by the connections that a unit really has."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Initializer(Protocol):
+    """Draws the weights of some connections of a layer."""
+
+    def draw(
+        self,
+        connections: Tensor,
+        indices: Tensor,
+        out_features: int,
+        in_features: int,
+        *,
+        dtype: torch.dtype,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Draw a weight for each of `connections`.
+
+        Args:
+            connections: (2, n) those that want a weight.
+            indices: (2, nnz) the whole topology that they are part of; it gives the fans.
+            out_features: number of output units.
+            in_features: number of input units.
+            dtype: of the weights.
+            generator: source of randomness, or None for torch's default generator.
+
+        Returns:
+            (n,) weights on the device of `connections`, new memory.
+        """
+        ...  # pragma: no cover
+
+
+@dataclass(frozen=True)
+class HeUniform:
+    """Uniform in +-sqrt(6 / fan_in), fan_in being the connections that the unit has.
+
+    Keeps the variance of activations through ReLU layers. Source: He et al. 2015, "Delving deep
+    into rectifiers" (arXiv 1502.01852), there with the fan-in of a dense layer.
+    """
+
+    def draw(
+        self,
+        connections: Tensor,
+        indices: Tensor,
+        out_features: int,
+        in_features: int,
+        *,
+        dtype: torch.dtype,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Draw as `Initializer.draw` says."""
+        fan_in = _degrees(indices[0], out_features)[connections[0].long()]
+        return _uniform(fan_in.to(dtype).reciprocal_().mul_(6).sqrt_(), generator)
+
+
+@dataclass(frozen=True)
+class XavierUniform:
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)), the fans being the connections that are there.
+
+    Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward
+    neural networks", there with the fans of a dense layer.
+    """
+
+    def draw(
+        self,
+        connections: Tensor,
+        indices: Tensor,
+        out_features: int,
+        in_features: int,
+        *,
+        dtype: torch.dtype,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Draw as `Initializer.draw` says."""
+        fans = _degrees(indices[0], out_features)[connections[0].long()]
+        fans += _degrees(indices[1], in_features)[connections[1].long()]
+        return _uniform(fans.to(dtype).reciprocal_().mul_(6).sqrt_(), generator)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Normal with mean 0 and deviation `std`, whatever the fans; SET uses 0.1.
+
+    Source: Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3), their code.
+    """
+
+    std: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not (self.std >= 0 and math.isfinite(self.std)):
+            raise ValueError(f"`std` must be a finite number of at least 0, got {self.std}")
+
+    def draw(
+        self,
+        connections: Tensor,
+        indices: Tensor,
+        out_features: int,
+        in_features: int,
+        *,
+        dtype: torch.dtype,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Draw as `Initializer.draw` says."""
+        weights = torch.empty(connections.shape[1], dtype=dtype)
+        return weights.normal_(0, self.std, generator=generator).to(connections.device)
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """Zero: a new connection first has to learn. Source: RigL (Evci et al. 2020)."""
+
+    def draw(
+        self,
+        connections: Tensor,
+        indices: Tensor,
+        out_features: int,
+        in_features: int,
+        *,
+        dtype: torch.dtype,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Draw as `Initializer.draw` says."""
+        return torch.zeros(connections.shape[1], dtype=dtype, device=connections.device)
+
+
+_BY_NAME: dict[str, Initializer] = {
+    "he_uniform": HeUniform(),
+    "xavier_uniform": XavierUniform(),
+    "set_normal": Normal(0.1),
+    "zeros": Zeros(),
+}
+
+
+def initializer(init: str | Initializer) -> Initializer:
+    """Look up an initializer by name; an object passes through.
+
+    Raises:
+        ValueError: the name is unknown.
+        TypeError: it is neither a name nor an initializer.
+    """
+    if isinstance(init, str):
+        if init not in _BY_NAME:
+            raise ValueError(f"`init` must be one of {', '.join(_BY_NAME)}, got {init!r}")
+        return _BY_NAME[init]
+    if not callable(getattr(init, "draw", None)):
+        raise TypeError(
+            f"`init` must be a name or an object with a method `draw`, got {type(init).__name__}"
+        )
+    return init
+
+
+def _degrees(units: Tensor, count: int) -> Tensor:
+    return torch.bincount(units, minlength=count)
+
+
+def _uniform(bounds: Tensor, generator: torch.Generator | None) -> Tensor:
+    unit = torch.empty(bounds.shape, dtype=bounds.dtype).uniform_(-1, 1, generator=generator)
+    return bounds.mul_(unit.to(bounds.device))

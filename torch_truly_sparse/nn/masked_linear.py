@@ -1,0 +1,116 @@
+"""The masked-dense layer: what truly sparse training is compared with, and tested against."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..topology import check_indices
+from .sparse_layer import SparseLayer
+from .truly_sparse_linear import TrulySparseLinear
+
+
+class MaskedLinear(SparseLayer):
+    """A dense weight times a binary mask: sparse in its results, dense in memory and time.
+
+    `output = input @ (weight * mask).T + bias`. It takes the arguments of `TrulySparseLinear`,
+    and from an equally seeded generator it draws the same topology and the same weights. Under
+    the same training, evolution included, both give the same results to rounding.
+
+    Args:
+        in_features, out_features, bias, density, epsilon, nnz, init, generator, device, dtype:
+            as for `TrulySparseLinear`.
+
+    Attributes:
+        weight: Parameter (out_features, in_features); 0 where there is no connection.
+        mask: bool buffer (out_features, in_features).
+        bias: Parameter (out_features,) or None.
+
+    Shape: input (*, in_features), output (*, out_features).
+
+    Cost: O(in_features * out_features) memory; that times the batch in time.
+
+    Example:
+        >>> MaskedLinear(784, 300, density=0.05).mask.sum().item()
+        11760
+    """
+
+    weight: nn.Parameter
+    mask: Tensor
+
+    def _allocate(self, nnz: int, device: torch.device, dtype: torch.dtype) -> None:
+        size = (self.out_features, self.in_features)
+        self._nnz = nnz
+        self.weight = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
+        self.register_buffer("mask", torch.zeros(size, device=device, dtype=torch.bool))
+
+    @classmethod
+    @torch.no_grad()
+    def from_sparse(cls, layer: TrulySparseLinear) -> MaskedLinear:
+        """Copy a truly sparse layer: the same topology, weights and bias.
+
+        Returns:
+            A new layer of the same dtype, device and training mode.
+        """
+        if not isinstance(layer, TrulySparseLinear):
+            raise TypeError(f"`layer` must be a TrulySparseLinear, got {type(layer).__name__}")
+        masked = cls(
+            layer.in_features,
+            layer.out_features,
+            layer.bias is not None,
+            nnz=layer.nnz,
+            device="meta",
+            dtype=layer.values.dtype,
+        ).to_empty(device=layer.values.device)
+        masked.replace_topology(layer.indices)
+        masked.scatter_(masked.weight, layer.values)
+        if layer.bias is not None and masked.bias is not None:
+            masked.bias.copy_(layer.bias)
+        return masked.train(layer.training)
+
+    @property
+    def nnz(self) -> int:
+        """Number of connections; explicit zeros count."""
+        return self._nnz
+
+    @property
+    def indices(self) -> Tensor:  # type: ignore[override]
+        """The topology, read from the mask in O(in_features * out_features)."""
+        return self.mask.nonzero().t().contiguous()
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply `output = input @ (weight * mask).T + bias`."""
+        return F.linear(input, self.weight * self.mask, self.bias)
+
+    @property
+    def weight_parameter(self) -> nn.Parameter:
+        """`weight`."""
+        return self.weight
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Take the entries under the mask, row by row."""
+        return tensor[self.mask]
+
+    @torch.no_grad()
+    def scatter_(self, tensor: Tensor, entries: Tensor) -> None:
+        """Write the entries under the mask, and 0 elsewhere."""
+        tensor.zero_().masked_scatter_(self.mask, entries)
+
+    @torch.no_grad()
+    def replace_topology(self, indices: Tensor) -> None:
+        """Put a topology of the same nnz in place, as `SparseLayer.replace_topology` says."""
+        indices, _ = check_indices(indices, self.out_features, self.in_features)
+        if indices.shape[1] != self.nnz:
+            raise ValueError(f"`indices` must hold {self.nnz} connections, got {indices.shape[1]}")
+        self.mask.zero_()
+        self.mask[indices[0].long(), indices[1].long()] = True
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        if self.mask.device.type != "meta":
+            self._nnz = int(self.mask.sum())

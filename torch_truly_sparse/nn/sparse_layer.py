@@ -1,0 +1,177 @@
+"""What the truly sparse layer and its masked-dense twin have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..topology import count_connections, random_indices
+from .init import Initializer, initializer
+
+
+class SparseLayer(nn.Module, ABC):
+    """A linear layer with a topology; the protocol through which networks evolve.
+
+    Evolution knows a layer only by `indices`, `weight_parameter`, `gather`, `scatter_` and
+    `replace_topology`, so that with one seed both twins walk through the same topologies.
+
+    The constructor draws the topology, then the weights, from one generator: two layers of
+    different classes built from equally seeded generators start equal.
+    """
+
+    in_features: int
+    out_features: int
+    bias: nn.Parameter | None
+    if TYPE_CHECKING:
+        indices: Tensor
+        """(2, nnz) topology: output units above input units, sorted row-major, unique."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        density: float | None = None,
+        epsilon: float | None = None,
+        nnz: int | None = None,
+        init: str | Initializer = "he_uniform",
+        generator: torch.Generator | None = None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = _size(in_features, "in_features")
+        self.out_features = _size(out_features, "out_features")
+        self.init = initializer(init)
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        if not dtype.is_floating_point:
+            raise TypeError(f"`dtype` must be a floating-point dtype, got {dtype}")
+        device = torch.get_default_device() if device is None else torch.device(device)
+        connections = count_connections(
+            self.out_features, self.in_features, density=density, epsilon=epsilon, nnz=nnz
+        )
+        self._allocate(connections, device, dtype)
+        if bias:
+            self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype))
+        else:
+            self.register_parameter("bias", None)
+        if device.type != "meta":
+            self.reset_topology(generator=generator)
+
+    @abstractmethod
+    def _allocate(self, nnz: int, device: torch.device, dtype: torch.dtype) -> None:
+        """Create the parameters and buffers, uninitialised."""
+
+    @property
+    @abstractmethod
+    def weight_parameter(self) -> nn.Parameter:
+        """The parameter that holds the weights, the same object for life."""
+
+    @property
+    @abstractmethod
+    def nnz(self) -> int:
+        """Number of connections."""
+
+    @property
+    def density(self) -> float:
+        """Fraction of all possible connections that are there; 0 for an empty matrix."""
+        positions = self.in_features * self.out_features
+        return self.nnz / positions if positions else 0.0
+
+    @abstractmethod
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Take the entries of the connections, in the order of `indices`.
+
+        Args:
+            tensor: of the shape of `weight_parameter` (the weights, a gradient, optimizer state).
+
+        Returns:
+            (nnz,), possibly the tensor itself.
+        """
+
+    @abstractmethod
+    def scatter_(self, tensor: Tensor, entries: Tensor) -> None:
+        """Write the entries of the connections in place, the inverse of `gather`.
+
+        Args:
+            tensor: of the shape of `weight_parameter`; what belongs to no connection becomes 0.
+            entries: (nnz,) in the order of `indices`.
+        """
+
+    @abstractmethod
+    def replace_topology(self, indices: Tensor) -> None:
+        """Put a topology of the same nnz in place of the present one.
+
+        The weights are left for the caller to write (`scatter_`).
+
+        Args:
+            indices: (2, nnz) int32 or int64, sorted, unique.
+
+        Raises:
+            TypeError, ValueError: it is not a topology of this layer; nothing is changed.
+        """
+
+    @torch.no_grad()
+    def reset_topology(self, *, generator: torch.Generator | None = None) -> None:
+        """Draw a new topology of the same nnz, uniformly at random, and new weights for it.
+
+        After construction on the `meta` device and `to_empty(device=...)` this makes the layer
+        whole. An optimizer's state is not touched: make a new optimizer.
+
+        Args:
+            generator: source of randomness, or None for torch's default generator.
+
+        Cost: O(nnz + in_features + out_features).
+        """
+        indices = random_indices(self.out_features, self.in_features, self.nnz, generator=generator)
+        self.replace_topology(indices.to(self.weight_parameter.device))
+        self.reset_parameters(generator=generator)
+
+    @torch.no_grad()
+    def reset_parameters(
+        self,
+        init: str | Initializer | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Draw new weights in place; the bias becomes 0 (as in He et al. 2015 and in SET).
+
+        Args:
+            init: `"he_uniform"`, `"xavier_uniform"`, `"set_normal"` (N(0, 0.1^2)), `"zeros"`, an
+                `Initializer`, or None for the one given at construction. The fans are those of
+                the sparse units: a unit's weights depend on how many connections it has.
+            generator: source of randomness, or None for torch's default generator.
+
+        Cost: O(nnz + in_features + out_features).
+        """
+        parameter = self.weight_parameter
+        weights = (self.init if init is None else initializer(init)).draw(
+            self.indices,
+            self.indices,
+            self.out_features,
+            self.in_features,
+            dtype=parameter.dtype,
+            generator=generator,
+        )
+        self.scatter_(parameter, weights)
+        if self.bias is not None:
+            self.bias.zero_()
+
+    def extra_repr(self) -> str:
+        """Describe the layer as `print(model)` shows it."""
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, nnz={self.nnz}, "
+            f"density={self.density:.4g}, bias={self.bias is not None}"
+        )
+
+
+def _size(value: int, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` must be an int, got {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"`{name}` must not be negative, got {value}")
+    return value

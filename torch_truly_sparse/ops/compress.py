@@ -1,0 +1,51 @@
+"""From sorted coordinates to row pointers, with every check that a topology needs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._library import operators
+from .registration import fake, plain_torch
+
+
+def compress(indices: Tensor, out_features: int, in_features: int) -> Tensor:
+    """Check a topology and derive its row pointers.
+
+    Args:
+        indices: (2, nnz) int32 or int64. Row 0 holds output units, row 1 input units; sorted by
+            output unit, then input unit; unique.
+        out_features: number of output units.
+        in_features: number of input units.
+
+    Returns:
+        (out_features + 1,) int64 row pointers, new memory.
+
+    Raises:
+        ValueError: the indices are out of range, unsorted or not unique; the text names the first
+            offence.
+
+    Cost: O(nnz + out_features).
+    """
+    output: Tensor = operators.compress(indices, out_features, in_features)
+    return output
+
+
+@fake("compress")
+def _compress_fake(indices: Tensor, out_features: int, in_features: int) -> Tensor:
+    return indices.new_empty((out_features + 1,), dtype=torch.int64)
+
+
+@plain_torch("compress")
+def compress_reference(indices: Tensor, out_features: int, in_features: int) -> Tensor:
+    """Compute `compress` in plain torch, on any device."""
+    rows, columns = indices.long()
+    if indices.shape[1]:
+        if rows.min() < 0 or rows.max() >= out_features:
+            raise ValueError(f"`indices[0]` must lie in [0, out_features) = [0, {out_features})")
+        if columns.min() < 0 or columns.max() >= in_features:
+            raise ValueError(f"`indices[1]` must lie in [0, in_features) = [0, {in_features})")
+        if (rows * in_features + columns).diff().le(0).any():
+            raise ValueError("`indices` must be sorted by output unit, then input unit, and unique")
+    counts = torch.bincount(rows, minlength=out_features)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])

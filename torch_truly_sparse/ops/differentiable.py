@@ -1,0 +1,176 @@
+"""Hand-written gradients of the three products, to any order.
+
+With y = x W^T + b, where W holds `values` at fixed positions, the three products are closed under
+differentiation, so each backward pass is written with the functions of this module:
+
+    spmm             y = x W^T + b    dx = spmm_transposed(dy, W)   dW = sddmm(dy, x)
+    spmm_transposed  p = q W          dq = spmm(dp, W)              dW = sddmm(q, dp)
+    sddmm            w = (q^T x)|W    dq = spmm(x, dw)              dx = spmm_transposed(q, dw)
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from .column_sum import column_sum as _column_sum
+from .sddmm import sddmm as _sddmm
+from .spmm import spmm as _spmm
+from .spmm_transposed import spmm_transposed as _spmm_transposed
+from .transpose import TransposedOrder, transpose
+
+
+class Orders(NamedTuple):
+    """The nonzeros of one topology in both orders.
+
+    Attributes:
+        crow_indices: (out_features + 1,) int64 row pointers.
+        col_indices: (nnz,) column of each nonzero, in row order.
+        in_features: number of columns.
+        transposed: the column order, or None: it is then derived by each backward pass that
+            needs it.
+    """
+
+    crow_indices: Tensor
+    col_indices: Tensor
+    in_features: int
+    transposed: TransposedOrder | None
+
+
+def spmm(input: Tensor, values: Tensor, bias: Tensor | None, orders: Orders) -> Tensor:
+    """Compute `input @ W.T + bias`, differentiable in `input`, `values` and `bias`.
+
+    Shapes, dtypes, errors and cost as in `ops.spmm`.
+    """
+    if torch.is_grad_enabled():
+        output: Tensor = _Spmm.apply(input, values, bias, *_flatten(orders))  # type: ignore[no-untyped-call]
+        return output
+    return _spmm(input, orders.crow_indices, orders.col_indices, values, bias)
+
+
+def spmm_transposed(grad_output: Tensor, values: Tensor, orders: Orders) -> Tensor:
+    """Compute `grad_output @ W`, differentiable in both arguments.
+
+    Shapes, dtypes, errors and cost as in `ops.spmm_transposed`.
+    """
+    orders = _with_transposed(orders)
+    if torch.is_grad_enabled():
+        output: Tensor = _SpmmTransposed.apply(grad_output, values, *_flatten(orders))  # type: ignore[no-untyped-call]
+        return output
+    assert orders.transposed is not None
+    return _spmm_transposed(grad_output, *orders.transposed, values)
+
+
+def sddmm(grad_output: Tensor, input: Tensor, orders: Orders) -> Tensor:
+    """Compute `grad_output.T @ input` at the nonzeros, differentiable in both arguments.
+
+    Shapes, dtypes, errors and cost as in `ops.sddmm`.
+    """
+    if torch.is_grad_enabled():
+        output: Tensor = _Sddmm.apply(grad_output, input, *_flatten(orders))  # type: ignore[no-untyped-call]
+        return output
+    return _sddmm(grad_output, input, orders.crow_indices, orders.col_indices)
+
+
+def column_sum(grad_output: Tensor) -> Tensor:
+    """Compute `grad_output.sum(0)`, differentiable. As `ops.column_sum` otherwise."""
+    if torch.is_grad_enabled():
+        output: Tensor = _ColumnSum.apply(grad_output)  # type: ignore[no-untyped-call]
+        return output
+    return _column_sum(grad_output)
+
+
+class _Spmm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, input: Tensor, values: Tensor, bias: Tensor | None, *orders: Any
+    ) -> Tensor:
+        _keep(ctx, (input, values), orders)
+        return _spmm(input, orders[0], orders[1], values, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        (input, values), orders = _kept(ctx)
+        for_input, for_values, for_bias = ctx.needs_input_grad[:3]
+        return (
+            spmm_transposed(grad_output, values, orders) if for_input else None,
+            sddmm(grad_output, input, orders) if for_values else None,
+            column_sum(grad_output) if for_bias else None,
+            *_no_gradient,
+        )
+
+
+class _SpmmTransposed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, grad_output: Tensor, values: Tensor, *orders: Any) -> Tensor:
+        _keep(ctx, (grad_output, values), orders)
+        return _spmm_transposed(grad_output, orders[3], orders[4], orders[5], values)
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        (grad_output, values), orders = _kept(ctx)
+        for_grad_output, for_values = ctx.needs_input_grad[:2]
+        return (
+            spmm(outer, values, None, orders) if for_grad_output else None,
+            sddmm(grad_output, outer, orders) if for_values else None,
+            *_no_gradient,
+        )
+
+
+class _Sddmm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, grad_output: Tensor, input: Tensor, *orders: Any) -> Tensor:
+        _keep(ctx, (grad_output, input), orders)
+        return _sddmm(grad_output, input, orders[0], orders[1])
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        (grad_output, input), orders = _kept(ctx)
+        for_grad_output, for_input = ctx.needs_input_grad[:2]
+        return (
+            spmm(input, outer, None, orders) if for_grad_output else None,
+            spmm_transposed(grad_output, outer, orders) if for_input else None,
+            *_no_gradient,
+        )
+
+
+class _ColumnSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, grad_output: Tensor) -> Tensor:
+        ctx.batch = grad_output.shape[0]
+        return _column_sum(grad_output)
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> Tensor:
+        return outer.expand(ctx.batch, -1)
+
+
+# `Orders` as the arguments of an autograd function, which takes tensors one by one.
+_no_gradient = (None,) * 6
+
+
+def _flatten(orders: Orders) -> tuple[Any, ...]:
+    crow_indices, col_indices, in_features, transposed = orders
+    return (crow_indices, col_indices, in_features, *(transposed or (None, None, None)))
+
+
+def _keep(ctx: Any, operands: tuple[Tensor, ...], orders: tuple[Any, ...]) -> None:
+    crow_indices, col_indices, in_features, *transposed = orders
+    ctx.in_features = in_features
+    ctx.save_for_backward(*operands, crow_indices, col_indices, *transposed)
+
+
+def _kept(ctx: Any) -> tuple[tuple[Tensor, Tensor], Orders]:
+    first, second, crow_indices, col_indices, *transposed = ctx.saved_tensors
+    order = None if transposed[0] is None else TransposedOrder(*transposed)
+    return (first, second), Orders(crow_indices, col_indices, ctx.in_features, order)
+
+
+def _with_transposed(orders: Orders) -> Orders:
+    if orders.transposed is not None:
+        return orders
+    order = transpose(orders.crow_indices, orders.col_indices, orders.in_features)
+    return orders._replace(transposed=order)

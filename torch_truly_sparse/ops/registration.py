@@ -1,0 +1,36 @@
+"""How each operator gets its shape-only form and its form for devices other than the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+
+from .. import _library  # noqa: F401  (the operators must exist before they are extended)
+
+_NAMESPACE = "torch_truly_sparse"
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+# Lives as long as the module: dropping it would unregister the forms.
+_fallbacks = torch.library.Library(_NAMESPACE, "IMPL", "CompositeExplicitAutograd")
+
+
+def fake(operator: str) -> Callable[[_Function], _Function]:
+    """Register the decorated function as the shape-only form of `operator`."""
+
+    def register(function: _Function) -> _Function:
+        torch.library.register_fake(f"{_NAMESPACE}::{operator}", function)
+        return function
+
+    return register
+
+
+def plain_torch(operator: str) -> Callable[[_Function], _Function]:
+    """Register the decorated plain-torch form for every device without a compiled kernel."""
+
+    def register(function: _Function) -> _Function:
+        _fallbacks.impl(operator, function)
+        return function
+
+    return register

@@ -1,0 +1,48 @@
+"""Sampled dense-dense product: the gradient of the nonzero weights, and of nothing else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._library import operators
+from .registration import fake, plain_torch
+
+
+def sddmm(grad_output: Tensor, input: Tensor, crow_indices: Tensor, col_indices: Tensor) -> Tensor:
+    """Take `grad_output.T @ input` at the nonzeros of a sparse matrix only.
+
+    `grad_values[k] = sum over samples s of grad_output[s, row[k]] * input[s, col[k]]`
+
+    Args:
+        grad_output: (batch, out_features), float32 or float64.
+        input: (batch, in_features) of the same dtype.
+        crow_indices: (out_features + 1,) int64 row pointers.
+        col_indices: (nnz,) int32 or int64.
+
+    Returns:
+        (nnz,), new memory. Not differentiable: see `ops.differentiable`.
+
+    Raises:
+        ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
+
+    Cost: O(nnz batch) time; a scratch tile of at most 16 in_features values.
+    """
+    output: Tensor = operators.sddmm(grad_output, input, crow_indices, col_indices)
+    return output
+
+
+@fake("sddmm")
+def _sddmm_fake(
+    grad_output: Tensor, input: Tensor, crow_indices: Tensor, col_indices: Tensor
+) -> Tensor:
+    return input.new_empty((col_indices.shape[0],))
+
+
+@plain_torch("sddmm")
+def sddmm_reference(
+    grad_output: Tensor, input: Tensor, crow_indices: Tensor, col_indices: Tensor
+) -> Tensor:
+    """Compute `sddmm` in plain torch, on any device, in O(nnz batch) memory."""
+    rows = torch.repeat_interleave(crow_indices.diff(), output_size=col_indices.shape[0])
+    return (grad_output[:, rows] * input[:, col_indices.long()]).sum(0)
