@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class EvolutionRecord:
     step: int
     fraction: float
     layers: tuple[LayerRecord, ...]
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> EvolutionRecord:
+        """Invert `dataclasses.asdict`."""
+        layers = tuple(LayerRecord(**layer) for layer in record["layers"])
+        return cls(record["step"], record["fraction"], layers)
 
     @property
     def pruned(self) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -116,11 +115,7 @@ class SparseEvolution:
         fresh_entries(optimizer)
         for name, layer in self._layers.items():
             group_of(optimizer, layer.weight_parameter, name)
-        # The optimizer outlives no reference to this object through its own hook.
-        after_step = weakref.WeakMethod(self._after_step)
-        self._hook = optimizer.register_step_post_hook(
-            lambda optimizer, args, kwargs: _call(after_step)
-        )
+        self._hook = optimizer.register_step_post_hook(self._after_step)
 
     def step(self) -> EvolutionRecord:
         """Evolve now.
@@ -155,7 +150,45 @@ class SparseEvolution:
         """Take the hook off the optimizer: the topology stays as it is from now on."""
         self._hook.remove()
 
-    def _after_step(self) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """Save what a resumed run needs: the steps seen, the history, the generator's state.
+
+        Returns:
+            A dictionary that `torch.load(weights_only=True)` reads. The topologies are in the
+            model's state, and what follows them in the optimizer's. Without a `generator` of its
+            own, the evolution draws from torch's default one, whose state is yours to save.
+        """
+        return {
+            "steps": self.steps,
+            "history": [asdict(record) for record in self.history],
+            "generator": None if self.generator is None else self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state.
+
+        Args:
+            state: what `state_dict` returned.
+
+        Raises:
+            ValueError: entries are missing, or only one of the two evolutions has a generator of
+                its own; nothing is then changed.
+        """
+        missing = {"steps", "history", "generator"} - set(state)
+        if missing:
+            raise ValueError(f"`state` lacks {', '.join(sorted(missing))}")
+        if (state["generator"] is None) != (self.generator is None):
+            raise ValueError(
+                "`state` was saved "
+                + ("without" if state["generator"] is None else "with")
+                + " a generator: make this SparseEvolution in the same way"
+            )
+        history = [EvolutionRecord.from_dict(record) for record in state["history"]]
+        if self.generator is not None:
+            self.generator.set_state(state["generator"])
+        self.steps, self.history = int(state["steps"]), history
+
+    def _after_step(self, *_: Any) -> None:
         self.steps += 1
         if self.every is None or (self.stop is not None and self.steps > self.stop):
             return
@@ -169,15 +202,30 @@ class SparseEvolution:
         state = positional_state(self._optimizer, parameter, name)
         weights = layer.gather(parameter.detach())
         dropped = self.prune.select(weights, fraction, generator=self.generator)
+        if dropped.dtype != torch.bool or dropped.shape != weights.shape:
+            raise ValueError(
+                f"{self.prune!r} must select with a bool tensor of shape {tuple(weights.shape)}, "
+                f"got {dropped.dtype} of shape {tuple(dropped.shape)}"
+            )
         survivors = to_positions(layer.indices, layer.in_features)[~dropped]
         count = weights.shape[0] - survivors.shape[0]
         regrown = self.regrow.select(layer, survivors, count, generator=self.generator)
+        if regrown.dtype != torch.int64 or regrown.shape != (count,):
+            raise ValueError(
+                f"{self.regrow!r} must select {count} int64 positions, "
+                f"got {regrown.dtype} of shape {tuple(regrown.shape)}"
+            )
         change = TopologyChange.merge(
             survivors, dropped, regrown, layer.out_features, layer.in_features
         )
         new_weights = self.regrow.draw_weights(
             layer, change.indices[:, change.grown], change.indices, generator=self.generator
         )
+        if new_weights.dtype != weights.dtype or new_weights.shape != (count,):
+            raise ValueError(
+                f"{self.regrow!r} must draw {count} weights of {weights.dtype}, "
+                f"got {new_weights.dtype} of shape {tuple(new_weights.shape)}"
+            )
         return _Plan(name, layer, change, new_weights, group, state)
 
     @torch.no_grad()
@@ -197,12 +245,6 @@ class SparseEvolution:
         layer.replace_topology(change.indices)
         for tensor, entries in moved:
             layer.scatter_(tensor, entries)
-
-
-def _call(method: weakref.WeakMethod[Any]) -> None:
-    alive = method()
-    if alive is not None:
-        alive()
 
 
 def _rule(given: Any, default: Any, kind: type, name: str) -> Any:

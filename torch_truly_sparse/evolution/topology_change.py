@@ -42,8 +42,15 @@ class TopologyChange:
             out_features: number of output units.
             in_features: number of input units.
 
+        Raises:
+            ValueError: the regrown positions are not as asked.
+
         Cost: O(n + m log n).
         """
+        if not regrown.diff().gt(0).all():
+            raise ValueError("regrown positions must be increasing and distinct")
+        if regrown.numel() and (regrown[0] < 0 or regrown[-1] >= out_features * in_features):
+            raise ValueError("regrown positions must lie in [0, out_features * in_features)")
         before = torch.searchsorted(survivors, regrown)  # survivors that come before each
         slots = before + torch.arange(regrown.shape[0], device=regrown.device)
         nnz = survivors.shape[0] + regrown.shape[0]
@@ -51,6 +58,8 @@ class TopologyChange:
         grown[slots] = True
         positions = survivors.new_empty(nnz)
         positions.masked_scatter_(~grown, survivors).masked_scatter_(grown, regrown)
+        if not positions.diff().gt(0).all():
+            raise ValueError("regrown positions must not be among those that survive")
         return cls(from_positions(positions, out_features, in_features), dropped, grown)
 
     def move(self, entries: Tensor, fresh: Tensor | float) -> Tensor:

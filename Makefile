@@ -1,0 +1,35 @@
+# The two commands: `make demo` and `make test`. Each sets up all that it needs.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
+
+.PHONY: demo test lint types build clean
+
+demo: build  ## Train on generated microarray-like data: truly sparse, masked dense, dense, two-phase
+	$(BIN)/python examples/microarray.py
+
+test: build  ## Run every test
+	$(BIN)/python -m pytest
+
+lint: build  ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: build  ## Check types
+	$(BIN)/mypy
+
+build: $(READY)  ## Make the environment and compile the operators
+
+# torch comes first: the operators compile against it, without an isolated build environment.
+$(READY): pyproject.toml setup.cfg setup.py constraints.txt $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools wheel torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation \
+		--editable '.[dev]'
+	touch $(READY)
+
+clean:  ## Remove the environment and everything that was built
+	rm -rf $(VENV) build dist *.egg-info torch_truly_sparse/*.so torch_truly_sparse/*.dylib

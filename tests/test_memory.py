@@ -1,0 +1,46 @@
+"""A layer of a million inputs and a million outputs costs memory for its weights only."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LIFE_OF_A_LAYER = """
+import re, sys
+from pathlib import Path
+import torch
+import torch_truly_sparse as tts
+
+def status(key):  # in MB
+    return int(re.search(key + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+def live(size, nnz, path):
+    generator = torch.Generator().manual_seed(0)
+    layer = tts.TrulySparseLinear(size, size, nnz=nnz, generator=generator)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.01, momentum=0.9)
+    evolution = tts.SparseEvolution(layer, optimizer, generator=generator)
+    x = torch.randn(2, size, requires_grad=True)
+    layer(x).square().sum().backward()
+    optimizer.step()
+    record = evolution.step()
+    assert record.pruned == record.regrown > 0.29 * nnz
+    torch.save(layer.state_dict(), path)
+    other = tts.TrulySparseLinear(size, size, nnz=nnz)
+    other.load_state_dict(torch.load(path, weights_only=True))
+    assert torch.equal(other.indices, layer.indices) and torch.equal(other.values, layer.values)
+
+live(100, 50, sys.argv[1])  # what torch loads on first use is not the layer's
+before = status("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+live(1_000_000, 5_000_000, sys.argv[1])
+print(status("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
+def test_a_million_by_a_million_layer_lives_in_500_megabytes(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", LIFE_OF_A_LAYER, str(tmp_path / "layer.pt")]
+    run = subprocess.run(program, check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < 500
