@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import functional
-from ..ops import TransposedOrder, transpose
-from ..ops.differentiable import Orders
 from ..topology import check_indices, from_positions, index_dtype
+from .derived_orders import DerivedOrders
 from .sparse_layer import SparseLayer
-
-_DERIVED = ("crow_indices", "_ccol_indices", "_row_indices", "_permutation")
 
 
 class TrulySparseLinear(SparseLayer):
@@ -43,7 +40,6 @@ class TrulySparseLinear(SparseLayer):
             checks it; changing it in place is noticed and checked at the next use.
         values: Parameter (nnz,), the weights in the order of `indices`. The same object for life.
         bias: Parameter (out_features,) or None.
-        crow_indices: (out_features + 1,) int64 row pointers, derived, not saved.
 
     Shape: input (*, in_features), output (*, out_features).
 
@@ -63,12 +59,6 @@ class TrulySparseLinear(SparseLayer):
     """
 
     values: nn.Parameter
-    crow_indices: Tensor | None
-    _ccol_indices: Tensor | None
-    _row_indices: Tensor | None
-    _permutation: Tensor | None
-    # The tensor, and its version, from which the derived buffers were made.
-    _checked: tuple[Tensor, int] | None = None
 
     def _allocate(self, nnz: int, device: torch.device, dtype: torch.dtype) -> None:
         indices = torch.empty(
@@ -76,8 +66,7 @@ class TrulySparseLinear(SparseLayer):
         )
         self.register_buffer("indices", indices)
         self.values = nn.Parameter(torch.empty(nnz, device=device, dtype=dtype))
-        for name in _DERIVED:
-            self.register_buffer(name, None, persistent=False)
+        self._derived = DerivedOrders(self.out_features, self.in_features)
 
     @classmethod
     @torch.no_grad()
@@ -144,9 +133,9 @@ class TrulySparseLinear(SparseLayer):
             device=self.values.device,
             dtype=self.values.dtype,
         )
-        indices = self._orders(transposed=False)[0]
+        self._derived.of(self.indices)  # checked, for it indexes dense memory
         dense.weight.zero_()
-        dense.weight[indices[0].long(), indices[1].long()] = self.values
+        dense.weight[self.indices[0].long(), self.indices[1].long()] = self.values
         dense.weight.requires_grad_(self.values.requires_grad)
         if self.bias is not None:
             dense.bias.copy_(self.bias)
@@ -159,14 +148,19 @@ class TrulySparseLinear(SparseLayer):
         return self.values.shape[0]
 
     @property
+    def crow_indices(self) -> Tensor:
+        """Row pointers, (out_features + 1,) int64; derived from `indices`, not saved."""
+        return self._derived.of(self.indices).crow_indices
+
+    @property
     def weight(self) -> Tensor:
         """W as a coalesced torch.sparse_coo_tensor; gradients flow to `values`.
 
         For people: it widens the indices to int64, 16 bytes a weight. No inner path uses it.
         """
-        indices = self._orders(transposed=False)[0]
+        self._derived.of(self.indices)
         size = (self.out_features, self.in_features)
-        return torch.sparse_coo_tensor(indices.long(), self.values, size, is_coalesced=True)
+        return torch.sparse_coo_tensor(self.indices.long(), self.values, size, is_coalesced=True)
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply `output = input @ W.T + bias`.
@@ -182,12 +176,13 @@ class TrulySparseLinear(SparseLayer):
             ValueError: the input has another number of features, or the topology was damaged
                 after it had been checked.
         """
-        values, bias = self.values, self.bias
+        indices, values, bias = self.indices, self.values, self.bias
         functional.check_operands(
-            input, values, bias, self.in_features, self.out_features, self.indices.shape[1]
+            input, values, bias, self.in_features, self.out_features, indices.shape[1]
         )
         for_input = input.requires_grad and torch.is_grad_enabled()
-        return functional.apply(input, values, bias, self._orders(transposed=for_input)[1])
+        orders = self._derived.of(indices, transposed=for_input)
+        return functional.apply(input, values, bias, orders)
 
     # The protocol through which networks evolve.
 
@@ -214,42 +209,9 @@ class TrulySparseLinear(SparseLayer):
                 f"`indices` must hold {self.nnz} connections, one for each of `values`, "
                 f"got {indices.shape[1]}"
             )
-        self._install(self.indices.copy_(indices), crow_indices)
+        self._derived.adopt(self.indices.copy_(indices), crow_indices)
 
-    # Derived orders. They belong to one indices tensor in one version.
-
-    def _orders(self, *, transposed: bool) -> tuple[Tensor, Orders]:
-        """Return the indices and what is derived from them, checked if they may have changed."""
-        indices, checked = self.indices, self._checked
-        if checked is not None and checked[0] is not indices:
-            # Lent to this call alone, as torch.func.functional_call does: nothing is kept.
-            indices, crow = check_indices(indices, self.out_features, self.in_features)
-            return indices, Orders(crow, indices[1], self.in_features, None)
-        if checked is None or checked[1] != _version(indices):
-            with torch.inference_mode(False):  # what is kept must serve training, too
-                canonical, crow = check_indices(indices, self.out_features, self.in_features)
-            self._buffers["indices"] = canonical
-            self._install(canonical, crow)
-            indices = canonical
-        if transposed and self._ccol_indices is None:
-            self._ccol_indices, self._row_indices, self._permutation = transpose(
-                cast(Tensor, self.crow_indices), indices[1], self.in_features
-            )
-        order = None
-        if self._ccol_indices is not None:
-            order = TransposedOrder(
-                self._ccol_indices,
-                cast(Tensor, self._row_indices),
-                cast(Tensor, self._permutation),
-            )
-        crow = cast(Tensor, self.crow_indices)
-        return indices, Orders(crow, indices[1], self.in_features, order)
-
-    def _install(self, indices: Tensor, crow_indices: Tensor) -> None:
-        """Adopt checked indices (already the buffer) and drop what was derived from others."""
-        self.crow_indices = crow_indices
-        self._ccol_indices = self._row_indices = self._permutation = None
-        self._checked = (indices, _version(indices))
+    # Everything that puts another tensor, or other entries, into `indices`.
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "indices" and "indices" in self.__dict__.get("_buffers", ()):
@@ -262,23 +224,13 @@ class TrulySparseLinear(SparseLayer):
             if indices is value or indices.data_ptr() == value.data_ptr():
                 indices = indices.clone()  # what the user goes on to write stays theirs
             self._buffers["indices"] = indices.to(self.values.device)
-            self._install(self.indices, crow_indices)
+            self._derived.adopt(self.indices, crow_indices.to(self.values.device))
             return
         super().__setattr__(name, value)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Copy and pickle without the derived buffers; they are made again on first use."""
-        state = self.__dict__.copy()
-        state["_buffers"] = {**self._buffers, **dict.fromkeys(_DERIVED)}
-        state["_checked"] = None
-        return state
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TrulySparseLinear:
-        before = self.indices
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.indices is not before:
-            # Moved by `.to`, or emptied by `to_empty`: checked again on next use.
-            self._checked = None
+        self._derived.forget()  # moved by `.to`, or emptied by `to_empty`
         return self
 
     def _load_from_state_dict(
@@ -323,7 +275,7 @@ class TrulySparseLinear(SparseLayer):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        self._checked = None
+        self._derived.forget()
 
     def _resize(self, nnz: int) -> None:
         """Make room for another number of connections; `values` stays the same object."""
@@ -333,12 +285,7 @@ class TrulySparseLinear(SparseLayer):
         self._buffers["indices"] = torch.empty((2, nnz), dtype=dtype, device=self.indices.device)
         self.values.data = self.values.new_empty(nnz)
         self.values.grad = None
-        self._checked = None
-
-
-def _version(tensor: Tensor) -> int:
-    """Count the in-place changes of a tensor; those made in inference mode are not counted."""
-    return 0 if tensor.is_inference() else tensor._version
+        self._derived.forget()
 
 
 def _positions_of_mask(mask: Tensor, weight: Tensor) -> Tensor:

@@ -1,0 +1,80 @@
+"""What a layer derives from its topology: row pointers, and the transposed order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..ops import transpose
+from ..ops.differentiable import Orders
+from ..topology import check_indices
+
+
+class DerivedOrders:
+    """The orders of one indices tensor in one version, made when they are first needed.
+
+    Args:
+        out_features: number of output units.
+        in_features: number of input units.
+
+    A copy or a pickle starts empty: what is derived need not travel.
+    """
+
+    def __init__(self, out_features: int, in_features: int) -> None:
+        self._size = out_features, in_features
+        self._indices: Tensor | None = None
+        self._version = 0
+        self._orders: Orders | None = None
+
+    def of(self, indices: Tensor, *, transposed: bool = False) -> Orders:
+        """Give the orders of `indices`, checking them first if they may have changed.
+
+        Args:
+            indices: (2, nnz), usually the tensor that was adopted. Any other one is served for
+                this call alone (`torch.func.functional_call` lends a layer other tensors).
+            transposed: whether the transposed order is needed.
+
+        Raises:
+            TypeError, ValueError: they are not a topology.
+
+        Cost: nothing where nothing changed; otherwise O(nnz + out_features + in_features).
+        """
+        if self._orders is None:
+            self._derive(indices)
+        elif indices is not self._indices:
+            return self._fresh(indices)
+        elif not torch.compiler.is_compiling() and _version(indices) != self._version:
+            self._derive(indices)
+        orders = self._orders
+        assert orders is not None
+        if transposed and orders.transposed is None:
+            with torch.inference_mode(False):  # what is kept must serve training, too
+                order = transpose(orders.crow_indices, orders.col_indices, orders.in_features)
+            self._orders = orders = orders._replace(transposed=order)
+        return orders
+
+    def adopt(self, indices: Tensor, crow_indices: Tensor) -> None:
+        """Keep a checked topology and its row pointers, and drop what belonged to another."""
+        self._indices, self._version = indices, _version(indices)
+        self._orders = Orders(crow_indices, indices[1], self._size[1], None)
+
+    def forget(self) -> None:
+        """Drop everything: the next use checks and derives again."""
+        self._indices = self._orders = None
+
+    def _derive(self, indices: Tensor) -> None:
+        with torch.inference_mode(False):
+            self._orders = self._fresh(indices)
+        self._indices, self._version = indices, _version(indices)
+
+    def _fresh(self, indices: Tensor) -> Orders:
+        indices, crow_indices = check_indices(indices, *self._size)
+        return Orders(crow_indices, indices[1], self._size[1], None)
+
+    def __reduce__(self) -> tuple[type[DerivedOrders], tuple[int, int]]:
+        return DerivedOrders, self._size
+
+
+def _version(tensor: Tensor) -> int:
+    """Count the in-place changes of a tensor; those made in inference mode are not counted."""
+    return 0 if tensor.is_inference() else tensor._version
