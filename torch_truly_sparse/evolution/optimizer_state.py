@@ -63,12 +63,15 @@ def register_optimizer(optimizer: type[Optimizer], fresh: Mapping[str, Fresh | f
     """
     if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
         raise TypeError(f"`optimizer` must be a subclass of torch.optim.Optimizer: {optimizer!r}")
+    for key, entry in fresh.items():
+        if not callable(entry) and not isinstance(entry, int | float):
+            raise TypeError(f"`fresh` must give a number or a function for {key!r}, got {entry!r}")
     _FRESH[optimizer] = {
         key: entry if callable(entry) else partial(_same, entry) for key, entry in fresh.items()
     }
 
 
-def fresh_entries(optimizer: Optimizer) -> Mapping[str, Fresh]:
+def check_supported(optimizer: Optimizer) -> Mapping[str, Fresh]:
     """Look up the table of an optimizer.
 
     Raises:
@@ -86,6 +89,28 @@ def fresh_entries(optimizer: Optimizer) -> Mapping[str, Fresh]:
         f"the state of {type(optimizer).__name__} cannot follow an evolving topology; use one of "
         f"{names}, or describe its state with tts.evolution.register_optimizer"
     )
+
+
+def fresh_entry(
+    optimizer: Optimizer, key: str, group: dict[str, Any], weights: Tensor, dtype: torch.dtype
+) -> Tensor | float:
+    """Give the state entries of new connections.
+
+    Raises:
+        TypeError, ValueError: a function given to `register_optimizer` returned something else.
+    """
+    entry = check_supported(optimizer)[key](group, weights)
+    wanted = (
+        f"the fresh {key!r} of {type(optimizer).__name__} must be a number or a tensor of shape "
+        f"{tuple(weights.shape)}"
+    )
+    if isinstance(entry, int | float):
+        return float(entry)
+    if not isinstance(entry, Tensor):
+        raise TypeError(f"{wanted}, got {entry!r}")
+    if entry.shape != weights.shape:
+        raise ValueError(f"{wanted}, got shape {tuple(entry.shape)}")
+    return entry.to(dtype)
 
 
 def group_of(optimizer: Optimizer, parameter: nn.Parameter, name: str) -> dict[str, Any]:
@@ -109,14 +134,16 @@ def positional_state(optimizer: Optimizer, parameter: nn.Parameter, name: str) -
     Raises:
         TypeError: an entry cannot be followed.
     """
-    known, keys = fresh_entries(optimizer), []
+    known, keys = check_supported(optimizer), []
     for key, entry in optimizer.state.get(parameter, {}).items():
-        if not isinstance(entry, Tensor) or entry.dim() == 0:
-            continue
-        if key not in known or entry.shape != parameter.shape:
+        whole = not isinstance(entry, Tensor | list | tuple | dict)
+        if whole or (isinstance(entry, Tensor) and entry.dim() == 0):
+            continue  # one number for the parameter as a whole
+        shape = tuple(entry.shape) if isinstance(entry, Tensor) else type(entry).__name__
+        if key not in known or shape != tuple(parameter.shape):
             raise TypeError(
-                f"state {key!r} of {type(optimizer).__name__} for layer {name!r}, of shape "
-                f"{tuple(entry.shape)}, cannot follow an evolving topology; describe it with "
+                f"state {key!r} of {type(optimizer).__name__} for layer {name!r} ({shape}) cannot "
+                "follow an evolving topology; describe it with "
                 "tts.evolution.register_optimizer, or leave the layer out with `exclude`"
             )
         keys.append(key)

@@ -87,7 +87,7 @@ def count_to_drop(nnz: int, fraction: float) -> int:
 
 
 def smallest(scores: Tensor, count: int) -> Tensor:
-    """Mark the `count` smallest of `scores`; of equal ones, those that come first.
+    """Mark the `count` smallest of `scores`; of equal ones, those that come first; NaN is largest.
 
     Args:
         scores: (n,).
@@ -99,6 +99,8 @@ def smallest(scores: Tensor, count: int) -> Tensor:
     marked = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     if count <= 0:
         return marked
+    infinity = float("inf")
+    scores = scores.nan_to_num(nan=infinity, posinf=infinity, neginf=-infinity)
     threshold = scores.kthvalue(count).values
     torch.lt(scores, threshold, out=marked)
     ties = (scores == threshold).nonzero().squeeze(1)

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from ..nn import SparseLayer
-from ..topology import to_positions
-from .optimizer_state import fresh_entries, group_of, positional_state
+from .layer_step import plan
+from .model_layers import find_layers
+from .optimizer_state import check_supported, group_of
 from .prune import PruneRule, SignSplitMagnitude
-from .record import EvolutionRecord, LayerRecord
+from .record import EvolutionRecord
 from .regrow import RandomRegrow, RegrowRule
 from .schedules import Constant, Schedule
-from .topology_change import TopologyChange
 
-
-@dataclass(frozen=True)
-class _Plan:
-    """What is about to happen to one layer; made for all layers before any is touched."""
-
-    name: str
-    layer: SparseLayer
-    change: TopologyChange
-    weights: Tensor  # of the new connections
-    group: dict[str, Any]
-    state: list[str]
+# Those whose hook is in place. The optimizers hold them; this only looks on.
+_live: weakref.WeakSet[SparseEvolution] = weakref.WeakSet()
 
 
 class SparseEvolution:
@@ -47,7 +37,7 @@ class SparseEvolution:
 
     Args:
         model: a module that holds `TrulySparseLinear` (or `MaskedLinear`) layers. A layer used
-            in several places evolves once.
+            in several places evolves once; one whose weights do not require gradients, not.
         optimizer: the one that trains it. SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adadelta,
             Adafactor, RMSprop, Adagrad, Rprop, ASGD; others through
             `evolution.register_optimizer`.
@@ -69,7 +59,7 @@ class SparseEvolution:
     Raises:
         TypeError: the optimizer's state cannot be followed, or an argument has the wrong type.
         ValueError: an argument is out of range, there is nothing to evolve, a glob matches
-            nothing, or the optimizer does not hold a layer's weights.
+            nothing, the optimizer does not hold a layer's weights, or a layer evolves already.
 
     Cost of an evolution: O(nnz log nnz) time, O(nnz) memory.
 
@@ -100,22 +90,26 @@ class SparseEvolution:
         exclude: Iterable[str] = (),
         generator: torch.Generator | None = None,
     ) -> None:
-        if isinstance(exclude, str):
-            raise TypeError(f"`exclude` must be a list of globs; write [{exclude!r}]")
         self.prune = _rule(prune, SignSplitMagnitude(), PruneRule, "prune")
         self.regrow = _rule(regrow, RandomRegrow(), RegrowRule, "regrow")
-        self.fraction = fraction if callable(fraction) else Constant(fraction)
+        self.fraction = _schedule(fraction)
         self.every = _count(every, "every")
         self.stop = _count(stop, "stop")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(
+                f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"
+            )
         self.generator = generator
         self.history: list[EvolutionRecord] = []
         self.steps = 0
-        self._model, self._optimizer = model, optimizer
-        self._layers = _find_layers(model, tuple(exclude))
-        fresh_entries(optimizer)
+        self._optimizer = optimizer
+        self._layers = find_layers(model, exclude)
+        check_supported(optimizer)
         for name, layer in self._layers.items():
             group_of(optimizer, layer.weight_parameter, name)
+        self._check_alone()
         self._hook = optimizer.register_step_post_hook(self._after_step)
+        _live.add(self)
 
     def step(self) -> EvolutionRecord:
         """Evolve now.
@@ -127,28 +121,24 @@ class SparseEvolution:
             TypeError, ValueError: as for the constructor; nothing is then changed.
         """
         fraction = self.fraction(self.steps)
-        plans = [self._plan(name, layer, fraction) for name, layer in self._layers.items()]
-        for plan in plans:
-            self._apply(plan)
-        record = EvolutionRecord(
-            self.steps,
-            fraction,
-            tuple(
-                LayerRecord(
-                    plan.name,
-                    int(plan.change.dropped.sum()),
-                    int(plan.change.grown.sum()),
-                    plan.layer.nnz,
-                )
-                for plan in plans
-            ),
-        )
+        if not 0 <= fraction <= 1:
+            raise ValueError(
+                f"`fraction` must give numbers in [0, 1], got {fraction} after step {self.steps}"
+            )
+        plans = [
+            plan(name, layer, self._optimizer, self.prune, self.regrow, fraction, self.generator)
+            for name, layer in self._layers.items()
+            if layer.weight_parameter.requires_grad
+        ]
+        layers = tuple(planned.apply() for planned in plans)
+        record = EvolutionRecord(self.steps, fraction, layers)
         self.history.append(record)
         return record
 
     def remove(self) -> None:
         """Take the hook off the optimizer: the topology stays as it is from now on."""
         self._hook.remove()
+        _live.discard(self)
 
     def state_dict(self) -> dict[str, Any]:
         """Save what a resumed run needs: the steps seen, the history, the generator's state.
@@ -195,56 +185,19 @@ class SparseEvolution:
         if self.steps > 1 and (self.steps - 1) % self.every == 0:
             self.step()
 
-    @torch.no_grad()
-    def _plan(self, name: str, layer: SparseLayer, fraction: float) -> _Plan:
-        parameter = layer.weight_parameter
-        group = group_of(self._optimizer, parameter, name)
-        state = positional_state(self._optimizer, parameter, name)
-        weights = layer.gather(parameter.detach())
-        dropped = self.prune.select(weights, fraction, generator=self.generator)
-        if dropped.dtype != torch.bool or dropped.shape != weights.shape:
-            raise ValueError(
-                f"{self.prune!r} must select with a bool tensor of shape {tuple(weights.shape)}, "
-                f"got {dropped.dtype} of shape {tuple(dropped.shape)}"
-            )
-        survivors = to_positions(layer.indices, layer.in_features)[~dropped]
-        count = weights.shape[0] - survivors.shape[0]
-        regrown = self.regrow.select(layer, survivors, count, generator=self.generator)
-        if regrown.dtype != torch.int64 or regrown.shape != (count,):
-            raise ValueError(
-                f"{self.regrow!r} must select {count} int64 positions, "
-                f"got {regrown.dtype} of shape {tuple(regrown.shape)}"
-            )
-        change = TopologyChange.merge(
-            survivors, dropped, regrown, layer.out_features, layer.in_features
-        )
-        new_weights = self.regrow.draw_weights(
-            layer, change.indices[:, change.grown], change.indices, generator=self.generator
-        )
-        if new_weights.dtype != weights.dtype or new_weights.shape != (count,):
-            raise ValueError(
-                f"{self.regrow!r} must draw {count} weights of {weights.dtype}, "
-                f"got {new_weights.dtype} of shape {tuple(new_weights.shape)}"
-            )
-        return _Plan(name, layer, change, new_weights, group, state)
-
-    @torch.no_grad()
-    def _apply(self, plan: _Plan) -> None:
-        layer, change, parameter = plan.layer, plan.change, plan.layer.weight_parameter
-        followers: list[tuple[Tensor, Tensor | float]] = [(parameter, plan.weights)]
-        if parameter.grad is not None:
-            followers.append((parameter.grad, 0.0))
-        fresh = fresh_entries(self._optimizer)
-        for key in plan.state:
-            entry = self._optimizer.state[parameter][key]
-            followers.append((entry, fresh[key](plan.group, plan.weights)))
-        moved = [
-            (tensor, change.move(layer.gather(tensor.detach()), entry))
-            for tensor, entry in followers
-        ]
-        layer.replace_topology(change.indices)
-        for tensor, entries in moved:
-            layer.scatter_(tensor, entries)
+    def _check_alone(self) -> None:
+        for other in _live:
+            if other._optimizer is self._optimizer:
+                shared = [
+                    name
+                    for name, layer in self._layers.items()
+                    if any(layer is theirs for theirs in other._layers.values())
+                ]
+                if shared:
+                    raise ValueError(
+                        f"layer {shared[0]!r} already evolves with this optimizer and would "
+                        "evolve twice; call `remove()` on the earlier SparseEvolution first"
+                    )
 
 
 def _rule(given: Any, default: Any, kind: type, name: str) -> Any:
@@ -265,29 +218,9 @@ def _count(value: int | None, name: str) -> int | None:
     return value
 
 
-def _find_layers(model: nn.Module, exclude: tuple[str, ...]) -> dict[str, SparseLayer]:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        raise TypeError(
-            "`model` is wrapped in DistributedDataParallel, whose ranks would each evolve a "
-            "topology of their own; evolving across processes is not supported yet"
-        )
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, SparseLayer)}
-    for glob in exclude:
-        if not any(fnmatchcase(name, glob) for name in layers):
-            raise ValueError(
-                f"`exclude` has {glob!r}, which matches no sparse layer; there are: "
-                + (", ".join(layers) or "none")
-            )
-    kept = {
-        name: layer
-        for name, layer in layers.items()
-        if not any(fnmatchcase(name, glob) for glob in exclude)
-    }
-    if not kept:
-        raise ValueError(
-            "`model` has no sparse layer to evolve: use TrulySparseLinear in place of nn.Linear, "
-            "and do not exclude all of them"
-        )
-    return kept
+def _schedule(fraction: float | Schedule) -> Schedule:
+    if isinstance(fraction, int | float) and not isinstance(fraction, bool):
+        return Constant(fraction)
+    if callable(fraction) and not isinstance(fraction, type):
+        return fraction
+    raise TypeError(f"`fraction` must be a number or a schedule, got {fraction!r}")

@@ -160,7 +160,10 @@ class TrulySparseLinear(SparseLayer):
         """
         self._derived.of(self.indices)
         size = (self.out_features, self.in_features)
-        return torch.sparse_coo_tensor(self.indices.long(), self.values, size, is_coalesced=True)
+        values: Tensor = _InThisTopology.apply(self.values)  # type: ignore[no-untyped-call]
+        return torch.sparse_coo_tensor(
+            self.indices.long(), values, size, is_coalesced=True, check_invariants=False
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply `output = input @ W.T + bias`.
@@ -286,6 +289,23 @@ class TrulySparseLinear(SparseLayer):
         self.values.data = self.values.new_empty(nnz)
         self.values.grad = None
         self._derived.forget()
+
+
+class _InThisTopology(torch.autograd.Function):
+    """The values themselves; a backward pass after they changed raises torch's own error.
+
+    Evolution would otherwise let the gradient reach the wrong connections in silence.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        _ = ctx.saved_tensors  # checks that they have not changed in place
+        return gradient
 
 
 def _positions_of_mask(mask: Tensor, weight: Tensor) -> Tensor:

@@ -1,0 +1,132 @@
+"""An evolution repeats, resumes, and tells what it did."""
+
+import copy
+
+import pytest
+import torch
+from evolving_network import (
+    everything,
+    network,
+    same,
+    seeded,
+    sgd,
+    train_step,
+)
+from torch import Tensor, nn, optim
+
+import torch_truly_sparse as tts
+from torch_truly_sparse.evolution import LayerRecord
+
+
+def run(generator: torch.Generator | None, make_optimizer=sgd, scale: int = 1) -> list[Tensor]:
+    model = network(scale=scale)
+    optimizer = make_optimizer(model)
+    tts.SparseEvolution(model, optimizer, every=2, generator=generator)
+    for step in range(5):
+        train_step(model, optimizer, seed=step)
+    return everything(model, optimizer)
+
+
+def test_the_default_generator_repeats_with_its_seed() -> None:
+    results = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        results.append(run(None))
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
+
+
+def test_a_given_generator_repeats_and_leaves_the_default_one_alone() -> None:
+    before = torch.get_rng_state()
+    results = [run(seeded(seed)) for seed in (1, 1, 2)]
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def adam(model: nn.Module) -> optim.Optimizer:
+    return optim.Adam(model.parameters())
+
+
+@pytest.mark.parametrize("make_optimizer", [sgd, adam])
+def test_the_number_of_threads_changes_no_bit(make_optimizer) -> None:
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        results.append(run(seeded(), make_optimizer, scale=25))
+    assert same(*results)
+
+
+@pytest.mark.parametrize("own_generator", [True, False])
+def test_a_saved_and_resumed_run_equals_an_uninterrupted_one(own_generator, tmp_path) -> None:
+    def start(seed: int) -> tuple[nn.Sequential, optim.Optimizer, tts.SparseEvolution]:
+        model = network(seed=seed)
+        optimizer = sgd(model)
+        generator = seeded(seed) if own_generator else None
+        return model, optimizer, tts.SparseEvolution(model, optimizer, every=2, generator=generator)
+
+    model, optimizer, evolution = start(0)
+    for step in range(9):
+        train_step(model, optimizer, seed=step)
+        if step == 3:
+            saved = [part.state_dict() for part in (model, optimizer, evolution)]
+            torch.save([*saved, torch.get_rng_state()], tmp_path / "run.pt")
+    expected, history = everything(model, optimizer), evolution.history
+
+    *saved, default = torch.load(tmp_path / "run.pt", weights_only=True)
+    torch.manual_seed(99)
+    model, optimizer, evolution = start(99)
+    for part, state in zip((model, optimizer, evolution), saved, strict=True):
+        part.load_state_dict(state)
+    torch.set_rng_state(default)
+    for step in range(4, 9):
+        train_step(model, optimizer, seed=step)
+    assert same(expected, everything(model, optimizer))
+    assert evolution.history == history
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("steps"), "lacks steps"),
+        (lambda state: state.update(generator=None), "saved without a generator"),
+    ],
+    ids=["incomplete", "other_generator"],
+)
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change, message) -> None:
+    model = network()
+    evolution = tts.SparseEvolution(model, sgd(model), generator=seeded())
+    evolution.step()
+    before = copy.deepcopy(evolution.state_dict())
+    state = {**before, "steps": 7, "history": [], "generator": seeded(5).get_state()}
+    change(state)
+    with pytest.raises(ValueError, match=message):
+        evolution.load_state_dict(state)
+    after = evolution.state_dict()
+    assert torch.equal(before.pop("generator"), after.pop("generator"))
+    assert before == after
+
+
+def test_a_record_says_what_was_done() -> None:
+    model = network()
+    optimizer = sgd(model)
+    evolution = tts.SparseEvolution(
+        model, optimizer, prune=tts.MagnitudePrune(), fraction=lambda step: step / 10
+    )
+    for _ in range(2):
+        train_step(model, optimizer)
+    record = evolution.step()
+    assert (record.step, record.fraction) == (2, 0.2)
+    assert record.layers == (LayerRecord("0", 14, 14, 72), LayerRecord("2", 8, 8, 40))
+    assert (record.pruned, record.regrown) == (22, 22)
+    assert str(record) == (
+        "evolution after step 2: fraction 0.2, pruned 22, regrown 22\n"
+        "  0: -14 +14 of 72\n"
+        "  2: -8 +8 of 40"
+    )
+
+
+def test_a_record_of_a_lone_layer_calls_it_the_model() -> None:
+    layer = tts.TrulySparseLinear(5, 4, nnz=10)
+    evolution = tts.SparseEvolution(layer, sgd(layer), prune=tts.MagnitudePrune(), fraction=0.5)
+    assert str(evolution.step()).endswith("\n  (model): -5 +5 of 10")

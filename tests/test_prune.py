@@ -1,0 +1,107 @@
+"""Prune rules drop exactly what a brute-force oracle drops, ties and zeros included."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+import torch_truly_sparse as tts
+from torch_truly_sparse.evolution import PruneRule
+
+NORMAL = torch.randn(101, generator=torch.Generator().manual_seed(0))
+WEIGHTS = {
+    "normal": NORMAL,
+    "ties": (2 * NORMAL).round(),  # a few distinct magnitudes of both signs, zeros among them
+    "all_equal": torch.ones(10),
+    "all_zero": torch.zeros(10),
+    "negative_zero": torch.tensor([-0.0, 1.0, 0.0, -1.0, -0.0]),
+    "all_positive": NORMAL.abs(),
+    "all_negative": -NORMAL.abs(),
+    "infinite": torch.tensor([torch.inf, -1.0, 2.0, -torch.inf]),
+    "one": torch.tensor([-3.0]),
+    "empty": torch.empty(0),
+}
+FRACTIONS = [0, 0.01, 0.3, 0.5, 0.95, 1]
+
+
+def smallest(candidates: list[int], weights: list[float], fraction: float) -> set[int]:
+    ranked = sorted(candidates, key=lambda i: abs(weights[i]))  # stable: of equal ones, the first
+    return set(ranked[: round(fraction * len(candidates))])
+
+
+def magnitude(weights: list[float], fraction: float) -> set[int]:
+    return smallest(list(range(len(weights))), weights, fraction)
+
+
+def sign_split(weights: list[float], fraction: float) -> set[int]:
+    sides = (
+        [i for i, w in enumerate(weights) if w >= 0],
+        [i for i, w in enumerate(weights) if w < 0],
+    )
+    return set.union(*(smallest(side, weights, fraction) for side in sides))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("fraction", FRACTIONS)
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize(
+    ("rule", "oracle"), [(tts.MagnitudePrune(), magnitude), (tts.SignSplitMagnitude(), sign_split)]
+)
+def test_rule_drops_what_its_oracle_drops(
+    rule: PruneRule, oracle, kind: str, fraction: float, dtype: torch.dtype
+) -> None:
+    weights = WEIGHTS[kind].to(dtype)
+    before = weights.clone()
+    dropped = rule.select(weights, fraction, generator=None)
+    assert dropped.dtype == torch.bool
+    assert dropped.shape == weights.shape
+    assert set(dropped.nonzero().flatten().tolist()) == oracle(weights.tolist(), fraction)
+    assert torch.equal(weights, before)
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_sign_split_keeps_the_balance_of_signs(kind: str) -> None:
+    weights = WEIGHTS[kind]
+    dropped = tts.SignSplitMagnitude().select(weights, 0.3, generator=None)
+    negative = weights < 0
+    assert dropped[negative].sum() == round(0.3 * int(negative.sum()))
+    assert dropped[~negative].sum() == round(0.3 * int((~negative).sum()))
+
+
+@pytest.mark.parametrize("rule", [tts.MagnitudePrune(), tts.SignSplitMagnitude()])
+def test_shipped_rules_draw_nothing(rule: PruneRule) -> None:
+    generator = torch.Generator().manual_seed(0)
+    default, given = torch.get_rng_state(), generator.get_state()
+    rule.select(NORMAL, 0.5, generator=generator)
+    assert torch.equal(torch.get_rng_state(), default)
+    assert torch.equal(generator.get_state(), given)
+
+
+@dataclass(frozen=True)
+class LargestPrune(PruneRule):
+    """Drops the largest weights: a rule as a user writes it."""
+
+    def select(
+        self, weights: Tensor, fraction: float, *, generator: torch.Generator | None
+    ) -> Tensor:
+        dropped = torch.zeros_like(weights, dtype=torch.bool)
+        dropped[weights.abs().topk(round(fraction * len(weights))).indices] = True
+        return dropped
+
+
+def test_a_rule_of_the_users_own_prunes() -> None:
+    layer = tts.TrulySparseLinear(9, 7, nnz=20, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    kept = layer.values.detach().abs().sort().values[:15]
+    regrow = tts.RandomRegrow(init="zeros")
+    tts.SparseEvolution(layer, optimizer, prune=LargestPrune(), regrow=regrow, fraction=0.25).step()
+    after = layer.values.detach().abs().sort().values
+    assert torch.equal(after, torch.cat([torch.zeros(5), kept]))
+
+
+@pytest.mark.parametrize("rule", [tts.MagnitudePrune(), tts.SignSplitMagnitude()], ids=repr)
+def test_weights_that_are_not_numbers_count_as_largest_and_the_count_stays_exact(rule) -> None:
+    weights = torch.tensor([float("nan"), 0.1, float("inf"), 0.2])
+    assert rule.select(weights, 0.5, generator=None).tolist() == [False, True, False, True]
+    assert rule.select(torch.full((4,), float("nan")), 1.0, generator=None).all()

@@ -1,0 +1,114 @@
+"""One evolution of one layer: first planned and checked, then applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..nn import SparseLayer
+from ..topology import to_positions
+from .optimizer_state import fresh_entry, group_of, positional_state
+from .prune import PruneRule
+from .record import LayerRecord
+from .regrow import RegrowRule
+from .topology_change import TopologyChange
+
+
+@dataclass(frozen=True)
+class LayerStep:
+    """What is about to happen to a layer.
+
+    All layers are planned before any is applied: an error leaves the whole network as it was.
+
+    Attributes:
+        name: of the layer in the model.
+        layer: the layer.
+        change: its next topology.
+        followers: the weights, their gradient and the optimizer state, each a tensor of the shape
+            of the weights with the entries of the new connections.
+    """
+
+    name: str
+    layer: SparseLayer
+    change: TopologyChange
+    followers: list[tuple[Tensor, Tensor | float]]
+
+    @torch.no_grad()
+    def apply(self) -> LayerRecord:
+        """Change the layer, its gradient and its optimizer state in place."""
+        moved = [
+            (tensor, self.change.move(self.layer.gather(tensor), fresh))
+            for tensor, fresh in self.followers
+        ]
+        self.layer.replace_topology(self.change.indices)
+        for tensor, entries in moved:
+            self.layer.scatter_(tensor, entries)
+        pruned, regrown = int(self.change.dropped.sum()), int(self.change.grown.sum())
+        return LayerRecord(self.name, pruned, regrown, self.layer.nnz)
+
+
+@torch.no_grad()
+def plan(
+    name: str,
+    layer: SparseLayer,
+    optimizer: Optimizer,
+    prune: PruneRule,
+    regrow: RegrowRule,
+    fraction: float,
+    generator: torch.Generator | None,
+) -> LayerStep:
+    """Ask the rules for the next topology of a layer, and check all that they answer.
+
+    Raises:
+        TypeError, ValueError: a rule's answer, or the optimizer's state, does not fit.
+    """
+    parameter = layer.weight_parameter
+    group = group_of(optimizer, parameter, name)
+    state = positional_state(optimizer, parameter, name)
+
+    weights = layer.gather(parameter.detach())
+    dropped = prune.select(weights, fraction, generator=generator)
+    _check(dropped, torch.bool, weights.shape[0], f"`select` of {_named(prune)}", name)
+    survivors = to_positions(layer.indices, layer.in_features)[~dropped]
+    count = weights.shape[0] - survivors.shape[0]
+
+    regrown = regrow.select(layer, survivors, count, generator=generator)
+    _check(regrown, torch.int64, count, f"`select` of {_named(regrow)}", name)
+    try:
+        change = TopologyChange.merge(
+            survivors, dropped, regrown, layer.out_features, layer.in_features
+        )
+    except ValueError as error:
+        raise ValueError(f"layer {name!r}, `select` of {_named(regrow)}: {error}") from error
+    new_weights = regrow.draw_weights(
+        layer, change.indices[:, change.grown], change.indices, generator=generator
+    )
+    _check(new_weights, weights.dtype, count, f"`draw_weights` of {_named(regrow)}", name)
+
+    followers: list[tuple[Tensor, Tensor | float]] = [(parameter.detach(), new_weights)]
+    if parameter.grad is not None:
+        followers.append((parameter.grad.detach(), 0.0))
+    for key in state:
+        entry = optimizer.state[parameter][key]
+        followers.append((entry, fresh_entry(optimizer, key, group, new_weights, entry.dtype)))
+    return LayerStep(name, layer, change, followers)
+
+
+def _check(answer: Any, dtype: torch.dtype, count: int, source: str, name: str) -> None:
+    if not isinstance(answer, Tensor) or answer.dtype != dtype or answer.shape != (count,):
+        got = (
+            f"{answer.dtype} of shape {tuple(answer.shape)}"
+            if isinstance(answer, Tensor)
+            else repr(answer)
+        )
+        raise ValueError(
+            f"layer {name!r}: {source} must return a {dtype} tensor of shape ({count},), got {got}"
+        )
+
+
+def _named(rule: PruneRule | RegrowRule) -> str:
+    return type(rule).__name__

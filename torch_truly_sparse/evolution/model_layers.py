@@ -1,0 +1,79 @@
+"""Which layers of a model evolve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from torch import nn
+
+from ..nn import SparseLayer
+
+
+def find_layers(model: nn.Module, exclude: Iterable[str]) -> dict[str, SparseLayer]:
+    """Find the sparse layers of a model by name, each once.
+
+    Args:
+        model: the module to search.
+        exclude: globs of names (as in `model.named_modules()`) to leave out. A layer used under
+            several names is left out if one of them matches.
+
+    Raises:
+        TypeError: an argument has the wrong type, or the model is wrapped for data parallelism.
+        ValueError: a glob matches nothing, nothing is left, or two layers share their weights.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise TypeError(
+            "`model` is wrapped in DistributedDataParallel, whose ranks would each evolve a "
+            "topology of their own; evolving across processes is not supported yet"
+        )
+    globs = _globs(exclude)
+    names: dict[SparseLayer, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, SparseLayer):
+            names.setdefault(module, []).append(name)
+    for glob in globs:
+        if not any(fnmatchcase(name, glob) for known in names.values() for name in known):
+            there = ", ".join(known[0] for known in names.values())
+            raise ValueError(
+                f"`exclude` has {glob!r}, which matches no sparse layer; there are: "
+                f"{there or 'none'}"
+            )
+    layers = {
+        known[0]: layer
+        for layer, known in names.items()
+        if not any(fnmatchcase(name, glob) for name in known for glob in globs)
+    }
+    if not layers:
+        raise ValueError(
+            "`model` has no sparse layer to evolve: use TrulySparseLinear in place of nn.Linear, "
+            "and do not exclude all of them"
+        )
+    _check_unshared(layers)
+    return layers
+
+
+def _globs(exclude: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(exclude, str):
+        raise TypeError(f"`exclude` must be a list of globs; write [{exclude!r}]")
+    try:
+        globs = tuple(exclude)
+    except TypeError:
+        raise TypeError(f"`exclude` must be a list of globs, got {exclude!r}") from None
+    for glob in globs:
+        if not isinstance(glob, str):
+            raise TypeError(f"`exclude` must hold globs of layer names, got {glob!r}")
+    return globs
+
+
+def _check_unshared(layers: dict[str, SparseLayer]) -> None:
+    owners: dict[int, str] = {}
+    for name, layer in layers.items():
+        other = owners.setdefault(id(layer.weight_parameter), name)
+        if other != name:
+            raise ValueError(
+                f"layers {other!r} and {name!r} share one weight parameter but not one topology, "
+                "which cannot evolve: use one layer in both places"
+            )
