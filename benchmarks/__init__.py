@@ -1,0 +1,1 @@
+"""How fast the layers are, against other libraries and against the machine: see README.md."""

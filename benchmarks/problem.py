@@ -1,0 +1,57 @@
+"""What every competitor is given: one topology, one set of weights, one batch, one gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import torch_truly_sparse as tts
+
+from .shapes import Shape
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The operands of one step through a hidden layer without bias, in float32.
+
+    Attributes:
+        shape: what it is an instance of.
+        indices: (2, nnz) int32, sorted by output unit, then input unit.
+        crow_indices: (out_features + 1,) int64 row pointers.
+        values: (nnz,) the weights; each competitor trains a copy.
+        input: (batch, in_features), a leaf that wants a gradient, as the activations do that
+            come from the layer before.
+        grad_output: (batch, out_features) what the layer after sends back.
+    """
+
+    shape: Shape
+    indices: Tensor
+    crow_indices: Tensor
+    values: Tensor
+    input: Tensor
+    grad_output: Tensor
+
+    @classmethod
+    def draw(cls, shape: Shape, *, seed: int = 0) -> Problem:
+        """Draw one with a uniformly random topology; the same seed draws the same one."""
+        generator = torch.Generator().manual_seed(seed)
+        layer = tts.TrulySparseLinear(
+            shape.in_features, shape.out_features, bias=False, nnz=shape.nnz, generator=generator
+        )
+        counts = torch.bincount(layer.indices[0], minlength=shape.out_features)
+        return cls(
+            shape=shape,
+            indices=layer.indices,
+            crow_indices=torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+            values=layer.values.detach(),
+            input=torch.randn(shape.batch, shape.in_features, generator=generator).requires_grad_(),
+            grad_output=torch.randn(shape.batch, shape.out_features, generator=generator),
+        )
+
+    def dense_weight(self) -> Tensor:
+        """Make the dense (out_features, in_features) matrix, new memory."""
+        dense = torch.zeros(self.shape.out_features, self.shape.in_features)
+        dense[self.indices[0].long(), self.indices[1].long()] = self.values
+        return dense
