@@ -52,20 +52,29 @@ class Case:
         x = self.x if x is None else x
         return ops.spmm(x, self.crow, self.col, self.values, self.bias if bias else None)
 
-    def spmm_transposed(self, dy=None):
-        return ops.spmm_transposed(self.dy if dy is None else dy, *self.order, self.values)
+    def spmm_transposed(self, dy=None, ordered=True):
+        dy = self.dy if dy is None else dy
+        order = self.order if ordered else None
+        return ops.spmm_transposed(dy, self.crow, self.col, self.values, self.size[1], order)
 
     def sddmm(self, dy=None, x=None):
         dy, x = self.dy if dy is None else dy, self.x if x is None else x
         return ops.sddmm(dy, x, self.crow, self.col)
 
     def products(self):
-        return self.spmm(), self.spmm_transposed(), self.sddmm(), ops.column_sum(self.dy)
+        return (
+            self.spmm(),
+            self.spmm_transposed(),
+            self.spmm_transposed(ordered=False),
+            self.sddmm(),
+            ops.column_sum(self.dy),
+        )
 
     def expected(self):
         x, dy, w = self.x.double(), self.dy.double(), self.dense
         return (
             x @ w.T + self.bias.double(),
+            dy @ w,
             dy @ w,
             (dy.T @ x)[self.rows, self.cols],
             dy.sum(0),
@@ -87,9 +96,9 @@ def test_products_match_the_dense_oracle(size, batch, dtype):
     case = Case(*size, batch, dtype)
     outputs = case.products()
     out, in_ = size
-    assert [o.dtype for o in outputs] == [dtype, dtype, sum_dtype(dtype), sum_dtype(dtype)]
+    assert [o.dtype for o in outputs] == [dtype] * 3 + [sum_dtype(dtype)] * 2
     for actual, expected, terms in zip(
-        outputs, case.expected(), (in_, out, batch, batch), strict=True
+        outputs, case.expected(), (in_, out, out, batch, batch), strict=True
     ):
         check(actual, expected, terms)
 
@@ -116,10 +125,10 @@ def test_no_nonzeros_at_all_leave_the_bias():
     bias = torch.arange(3.0)
     y = ops.spmm(torch.ones(5, 7), crow, col, torch.empty(0), bias)
     assert torch.equal(y, bias.expand(5, 3))
-    order = ops.transpose(crow, col, 7)
-    assert torch.equal(
-        ops.spmm_transposed(torch.ones(5, 3), *order, torch.empty(0)), torch.zeros(5, 7)
-    )
+    for order in (None, ops.transpose(crow, col, 7)):
+        for batch in (5, 40):
+            dx = ops.spmm_transposed(torch.ones(batch, 3), crow, col, torch.empty(0), 7, order)
+            assert torch.equal(dx, torch.zeros(batch, 7))
     assert ops.sddmm(torch.ones(5, 3), torch.ones(5, 7), crow, col).shape == (0,)
 
 
@@ -171,8 +180,10 @@ def test_an_index_outside_raises(batch, bad, index):
             case.spmm()
         with pytest.raises(ValueError, match="outside the layer"):
             case.sddmm()
+        with pytest.raises(ValueError, match="outside the layer"):
+            case.spmm_transposed(ordered=False)
         case.col[position] = good
-        for damaged in (case.order.row_indices, case.order.permutation):
+        for damaged in (case.order.row_indices, case.order.permutation) if batch > 16 else ():
             good = damaged[position].item()
             damaged[position] = bad
             with pytest.raises(ValueError, match="outside the layer"):
@@ -194,6 +205,8 @@ def test_a_row_pointer_outside_raises(size, batch, bad):
             case.spmm()
         with pytest.raises(ValueError, match="outside the layer"):
             case.sddmm()
+        with pytest.raises(ValueError, match="outside the layer"):
+            case.spmm_transposed(ordered=False)
         case.crow[row] = good
 
 
@@ -243,7 +256,9 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(size):
             layer.zero_grad()
             y = layer(leaf)
             y.backward(dy)
-            results.append((y, leaf.grad, layer.values.grad, layer.bias.grad))
+            orders = layer._orders(transposed=False)[1]._replace(transposed=None)
+            scattered = ops.spmm_transposed(dy, *orders[:2], layer.values.detach(), in_)
+            results.append((y, leaf.grad, layer.values.grad, layer.bias.grad, scattered))
     finally:
         torch.set_num_threads(before)
     for other in results[1:]:

@@ -70,6 +70,7 @@ struct Plan {
   int64_t panel;       // tiles that are held, transposed, at a time
   bool tiles_apart;    // each thread takes whole tiles; otherwise all share the rows of a panel
   int64_t workers;     // threads that take part
+  bool far;            // a tile is larger than the L2 cache: its activations are prefetched
 };
 
 // For a product of nnz nonzeros over `batch` samples of `features` activations each.
@@ -85,9 +86,25 @@ Plan make_plan(int64_t batch, int64_t features, int64_t nnz, int64_t rows, int64
   // few tiles the last ones would leave threads idle; then all threads share each tile's rows.
   plan.tiles_apart = can_split_batch && (plan.workers == 1 || plan.tiles % plan.workers == 0 ||
                                          plan.tiles >= 4 * plan.workers);
-  const int64_t tile_bytes = std::max<int64_t>(1, features * widest_tile_bytes);
+  const int64_t tile_bytes = std::max<int64_t>(
+      1, features * tile_width<T>(std::min(batch, L)) * static_cast<int64_t>(sizeof(T)));
+  plan.far = tile_bytes > caches().l2;
   plan.panel = std::clamp<int64_t>(caches().l3 / 4 / tile_bytes, 1, std::max<int64_t>(plan.tiles, 1));
   return plan;
+}
+
+// The input gradient reads the weights in the transposed order where one is given and the batch is
+// larger than this; otherwise it scatters in row order. Below, one gather pass over `values` costs
+// more than the stores of the scatter (measured: equal at 16 samples, twice the time at 2).
+constexpr int64_t scatter_batch = 16;
+
+// How many parts of the rows scatter side by side, each into sums of its own that are added up
+// afterwards. It follows from shapes alone, for the bits; a power of two, so that the parts divide
+// among threads; few enough that clearing and adding the sums stays a fraction of the work.
+inline int64_t scatter_parts(int64_t nnz, int64_t columns, int64_t tiles) {
+  int64_t parts = 1;
+  while (tiles * parts < 8 && nnz >= serial_visits && nnz / (2 * parts) >= 4 * columns) parts *= 2;
+  return parts;
 }
 
 }  // namespace tts

@@ -17,12 +17,13 @@ namespace tts {
 //   out   (nnz); nothing aliases it
 // Returns false if an index was out of range (out is then meaningless).
 //
-// The products of W nonzeros, a vector each, are summed over their lanes in one tree of W - 1
-// additions. Full groups of W within a row go through registers; the ends of rows wait on the
-// stack until they make a group together. Each entry is summed in the same order either way.
-// Cost: O(nnz of the rows * L).
+// dy is transposed for 16 rows at a time. The nonzeros of these rows are taken W at a time, over
+// the ends of rows: W vectors of products, summed over their lanes in one tree of W - 1 additions.
+// Each entry is summed in the same order wherever it stands. Cost: O(nnz of the rows * L).
 template <class T, class I, class X, int L>
 struct SddmmRows {
+  static constexpr int group_rows = 16, window = 512;
+
   template <int Bytes>
   static TTS_INLINE bool apply(int64_t row_begin, int64_t row_end, const int64_t* crow,
                                const I* col, int64_t nnz, int64_t columns, const X* dy,
@@ -30,51 +31,58 @@ struct SddmmRows {
                                T* out) {
     using V = typename Lanes<T, L, Bytes>::V;
     constexpr int W = Lanes<T, L, Bytes>::width, count = Lanes<T, L, Bytes>::count;
-    constexpr int group_rows = 16;
     alignas(64) T gradients[group_rows * L];
-    alignas(64) V waiting[W];
-    int64_t waits = 0, waits_from = 0;  // waiting[i] belongs to out[waits_from + i]
+    alignas(64) I checked[window + W];           // columns of the nonzeros at hand, clamped
+    alignas(64) int32_t gradient_of[window + W];  // where `gradients` holds those of their rows
     bool in_range = true;
-
-    const auto flush = [&]() __attribute__((always_inline)) {
-      T sums[W];
-      store(sums, sum_lanes<W, 1, 0>([&](auto i) { return waiting[i]; }));
-      for (int64_t i = 0; i < waits; ++i)
-        out[waits_from + i] = accumulate ? out[waits_from + i] + sums[i] : sums[i];
-      waits = 0;
-    };
-
-    for (int i = 0; i < W; ++i) waiting[i] = V{};
-    for (int64_t r = row_begin; r < row_end; ++r) {
-      const int64_t g = (r - row_begin) % group_rows;
-      if (g == 0)
-        fill_tile<T, L, Bytes>(dy, samples, rows, r,
-                               r + group_rows < row_end ? r + group_rows : row_end, gradients);
-      V gradient[count];
-      for (int v = 0; v < count; ++v) gradient[v] = load<V>(gradients + g * L + v * W);
-      const auto product = [&](int64_t k) __attribute__((always_inline)) {
-        const T* x = tile + clamp_index(col[k], columns, in_range) * L;
-        V sum = gradient[0] * load<V>(x);
-        for (int v = 1; v < count; ++v) sum += gradient[v] * load<V>(x + v * W);
-        return sum;
-      };
-      const RowRange range = row_range(crow, r, nnz, in_range);
-      int64_t k = range.begin;
-      if (waits > 0 && k != waits_from + waits) flush();  // only after an ill-formed row
-      while (k < range.end) {
-        if (waits == 0 && k + W <= range.end) {
-          V sums = sum_lanes<W, 1, 0>([&](auto i) { return product(k + i); });
-          if (accumulate) sums += load<V>(out + k);
-          store(out + k, sums);
-          k += W;
-          continue;
+    for (int64_t first = row_begin; first < row_end; first += group_rows) {
+      const int64_t last = row_end - first < group_rows ? row_end : first + group_rows;
+      fill_tile<T, L, Bytes>(dy, samples, rows, first, last, gradients);
+      const RowRange all = row_range(crow, first, last, nnz, in_range);
+      int64_t row = first;
+      for (int64_t from = all.begin; from < all.end; from += window) {
+        const int64_t size = all.end - from < window ? all.end - from : window;
+        clamp_indices(col + from, size, columns, checked, in_range);
+        for (int64_t i = 0; i < size;) {
+          while (row + 1 < last && crow[row + 1] <= from + i) ++row;
+          const int64_t end = row + 1 < last && crow[row + 1] < from + size ? crow[row + 1] - from
+                                                                           : size;
+          for (; i < end; ++i) gradient_of[i] = static_cast<int32_t>((row - first) * L);
         }
-        if (waits == 0) waits_from = k;
-        waiting[waits++] = product(k++);
-        if (waits == W) flush();
+        for (int64_t i = size; i < size + W; ++i) checked[i] = gradient_of[i] = 0;
+
+        for (int64_t i = 0; i < size; i += W) {
+          const T* row = gradients + gradient_of[i];
+          V held[count];
+          for (int v = 0; v < count; ++v) held[v] = load<V>(row + v * W);
+          const auto in_row = [&](auto j) __attribute__((always_inline)) {
+            const T* x = tile + static_cast<int64_t>(checked[i + j]) * L;
+            V sum = held[0] * load<V>(x);
+            for (int v = 1; v < count; ++v) sum += held[v] * load<V>(x + v * W);
+            return sum;
+          };
+          const auto in_any_row = [&](auto j) __attribute__((always_inline)) {
+            const T* gradient = gradients + gradient_of[i + j];
+            const T* x = tile + static_cast<int64_t>(checked[i + j]) * L;
+            V sum = load<V>(gradient) * load<V>(x);
+            for (int v = 1; v < count; ++v)
+              sum += load<V>(gradient + v * W) * load<V>(x + v * W);
+            return sum;
+          };
+          V sums = gradient_of[i] == gradient_of[i + W - 1] ? sum_lanes<W, 1, 0>(in_row)
+                                                            : sum_lanes<W, 1, 0>(in_any_row);
+          T* to = out + from + i;
+          if (i + W <= size) {
+            if (accumulate) sums += load<V>(to);
+            store(to, sums);
+          } else {
+            T lanes[W];
+            store(lanes, sums);
+            for (int64_t j = 0; i + j < size; ++j) to[j] = accumulate ? to[j] + lanes[j] : lanes[j];
+          }
+        }
       }
     }
-    if (waits > 0) flush();
     return in_range;
   }
 };

@@ -12,6 +12,21 @@ namespace tts {
 // Rows whose sums are kept until they are written together, transposed.
 constexpr int row_group = 16;
 
+// Columns that are checked together, ahead of their use.
+constexpr int column_window = 512;
+
+// Asks for the activations of the nonzeros some way ahead of k, for tiles beyond the L2 cache. The
+// columns are not checked yet: a prefetch of any address is harmless.
+template <int N, int L, class T, class I>
+TTS_INLINE void prefetch_columns(const I* col, int64_t k, int64_t nnz, const T* tile) {
+  constexpr int64_t ahead = 64;
+  const int64_t at = k + ahead + N <= nnz ? k + ahead : k;
+  for (int c = 0; c < N; ++c)
+    for (int byte = 0; byte < L * static_cast<int>(sizeof(T)); byte += 64)
+      __builtin_prefetch(reinterpret_cast<const char*>(
+          reinterpret_cast<uintptr_t>(tile) + static_cast<uintptr_t>(col[at + c]) * (L * sizeof(T)) + byte));
+}
+
 // y[s, r] = bias[r] + sum over k in row r of values[k] * x[s, col[k]]
 // for rows r in [row_begin, row_end) and one tile of L samples.
 //   crow   (rows + 1) row pointers into col and values
@@ -21,9 +36,10 @@ constexpr int row_group = 16;
 //   tile   (columns, L): x with its samples side by side (tile.h)
 //   y      (samples, rows) row-major, samples <= L; every entry of the given rows is written
 // Nothing aliases y. Returns false if an index was out of range (y is then meaningless).
-// Each y[s, r] is summed by one call in an order that depends on the row and on L alone.
+// A row's sum is made by one call: its order depends on the row's place in crow, and on L, alone.
+// Far: the tile is larger than the L2 cache.
 // Cost: O(nnz of the rows * L).
-template <class T, class I, class Y, int L>
+template <class T, class I, class Y, int L, bool Far>
 struct SpmmRows {
   template <int Bytes>
   static TTS_INLINE bool apply(int64_t row_begin, int64_t row_end, const int64_t* crow,
@@ -35,21 +51,34 @@ struct SpmmRows {
     // Independent sums hide the latency of a multiply-add; 8 fill its pipeline.
     constexpr int chains = count >= 8 ? 1 : count >= 4 ? 2 : 4;
     alignas(64) T group[row_group * L];
+    alignas(64) I checked[column_window];  // columns [from, to), clamped
+    int64_t from = 0, to = 0;
     bool in_range = true;
     for (int64_t first = row_begin; first < row_end; first += row_group) {
       const int64_t grouped = row_end - first < row_group ? row_end - first : row_group;
       for (int64_t g = 0; g < grouped; ++g) {
         const RowRange range = row_range(crow, first + g, nnz, in_range);
         V sums[chains][count] = {};
-        int64_t k = range.begin;
-        for (; k + chains <= range.end; k += chains)
-          for (int c = 0; c < chains; ++c) {
-            const T* x = tile + clamp_index(col[k + c], columns, in_range) * L;
-            for (int v = 0; v < count; ++v) sums[c][v] += values[k + c] * load<V>(x + v * width);
+        for (int64_t k = range.begin; k < range.end;) {
+          if (k < from || k >= to) {
+            from = k;
+            to = nnz - k < column_window ? nnz : k + column_window;
+            clamp_indices(col + from, to - from, columns, checked, in_range);
           }
-        for (; k < range.end; ++k) {
-          const T* x = tile + clamp_index(col[k], columns, in_range) * L;
-          for (int v = 0; v < count; ++v) sums[0][v] += values[k] * load<V>(x + v * width);
+          const int64_t stop = range.end < to ? range.end : to;
+          const I* next = checked - from;
+          for (; k + chains <= stop; k += chains) {
+            if constexpr (Far) prefetch_columns<chains, L>(col, k, nnz, tile);
+            for (int c = 0; c < chains; ++c) {
+              const T* x = tile + static_cast<int64_t>(next[k + c]) * L;
+              for (int v = 0; v < count; ++v)
+                sums[c][v] += values[k + c] * load<V>(x + v * width);
+            }
+          }
+          for (; k < stop; ++k) {
+            const T* x = tile + static_cast<int64_t>(next[k]) * L;
+            for (int v = 0; v < count; ++v) sums[0][v] += values[k] * load<V>(x + v * width);
+          }
         }
         const T offset = bias ? bias[first + g] : T(0);
         for (int v = 0; v < count; ++v) {
