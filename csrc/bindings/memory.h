@@ -16,13 +16,13 @@ namespace tts {
 // the kernel to zero and map it, more than the arithmetic on it). From this many bytes on, ask for
 // pages of 2 MiB instead.
 constexpr size_t huge_from = size_t{4} << 20;
+constexpr size_t huge_page = size_t{2} << 20;
 
 // Asks for huge pages on the part of [data, data + bytes) that they can cover. Only advice:
 // nothing happens where the system has none.
 inline void advise_huge_pages(void* data, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr uintptr_t page = uintptr_t{2} << 20;
-  if (bytes < huge_from) return;
+  constexpr uintptr_t page = huge_page;
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) & ~(page - 1);
   const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) & ~(page - 1);
   if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
@@ -32,16 +32,18 @@ inline void advise_huge_pages(void* data, size_t bytes) {
 #endif
 }
 
-// Uninitialised scratch of `size` values on cache-line boundaries. Throws std::bad_alloc.
+// Uninitialised scratch of `size` values: on cache-line boundaries, and from 1 MiB on laid out for
+// huge pages, since tiles of that size are read at random. Throws std::bad_alloc.
 template <class T>
 class Scratch {
  public:
   explicit Scratch(int64_t size) {
-    constexpr size_t line = 64;
-    const size_t bytes = (static_cast<size_t>(size) * sizeof(T) + line - 1) / line * line;
-    data_ = static_cast<T*>(std::aligned_alloc(line, bytes > 0 ? bytes : line));
+    const size_t wanted = static_cast<size_t>(size) * sizeof(T);
+    const size_t unit = wanted < (size_t{1} << 20) ? 64 : huge_page;
+    const size_t bytes = wanted > 0 ? (wanted + unit - 1) / unit * unit : unit;
+    data_ = static_cast<T*>(std::aligned_alloc(unit, bytes));
     if (data_ == nullptr) throw std::bad_alloc();
-    advise_huge_pages(data_, bytes);
+    if (unit == huge_page) advise_huge_pages(data_, bytes);
   }
   ~Scratch() { std::free(data_); }
   Scratch(const Scratch&) = delete;

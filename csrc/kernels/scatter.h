@@ -47,8 +47,8 @@ struct ScatterRows {
       const RowRange range = row_range(crow, r, nnz, in_range);
       for (int64_t k = range.begin; k < range.end;) {
         if (k < from || k >= to) {
-          from = k;
-          to = nnz - k < column_window ? nnz : k + column_window;
+          from = k / column_window * column_window;
+          to = nnz - from < column_window ? nnz : from + column_window;
           clamp_indices(col + from, to - from, columns, checked, in_range);
         }
         const int64_t stop = range.end < to ? range.end : to;

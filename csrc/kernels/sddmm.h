@@ -52,20 +52,22 @@ struct SddmmRows {
         for (int64_t i = size; i < size + W; ++i) checked[i] = gradient_of[i] = 0;
 
         for (int64_t i = 0; i < size; i += W) {
+          // Both forms start from zero: with a bare product first, the compiler may fuse either
+          // multiplication with the addition, and they would round differently.
           const T* row = gradients + gradient_of[i];
           V held[count];
           for (int v = 0; v < count; ++v) held[v] = load<V>(row + v * W);
           const auto in_row = [&](auto j) __attribute__((always_inline)) {
             const T* x = tile + static_cast<int64_t>(checked[i + j]) * L;
-            V sum = held[0] * load<V>(x);
-            for (int v = 1; v < count; ++v) sum += held[v] * load<V>(x + v * W);
+            V sum{};
+            for (int v = 0; v < count; ++v) sum += held[v] * load<V>(x + v * W);
             return sum;
           };
           const auto in_any_row = [&](auto j) __attribute__((always_inline)) {
             const T* gradient = gradients + gradient_of[i + j];
             const T* x = tile + static_cast<int64_t>(checked[i + j]) * L;
-            V sum = load<V>(gradient) * load<V>(x);
-            for (int v = 1; v < count; ++v)
+            V sum{};
+            for (int v = 0; v < count; ++v)
               sum += load<V>(gradient + v * W) * load<V>(x + v * W);
             return sum;
           };

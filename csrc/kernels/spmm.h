@@ -12,7 +12,9 @@ namespace tts {
 // Rows whose sums are kept until they are written together, transposed.
 constexpr int row_group = 16;
 
-// Columns that are checked together, ahead of their use.
+// Columns that are checked together, ahead of their use. Windows begin at multiples of their size:
+// where they cut a row, and with it the order of its sum, must not depend on the first row asked
+// for.
 constexpr int column_window = 512;
 
 // Asks for the activations of the nonzeros some way ahead of k, for tiles beyond the L2 cache. The
@@ -36,7 +38,8 @@ TTS_INLINE void prefetch_columns(const I* col, int64_t k, int64_t nnz, const T* 
 //   tile   (columns, L): x with its samples side by side (tile.h)
 //   y      (samples, rows) row-major, samples <= L; every entry of the given rows is written
 // Nothing aliases y. Returns false if an index was out of range (y is then meaningless).
-// A row's sum is made by one call: its order depends on the row's place in crow, and on L, alone.
+// A row's sum is made by one call, in an order that depends on the row's place in crow and on L
+// alone.
 // Far: the tile is larger than the L2 cache.
 // Cost: O(nnz of the rows * L).
 template <class T, class I, class Y, int L, bool Far>
@@ -61,8 +64,8 @@ struct SpmmRows {
         V sums[chains][count] = {};
         for (int64_t k = range.begin; k < range.end;) {
           if (k < from || k >= to) {
-            from = k;
-            to = nnz - k < column_window ? nnz : k + column_window;
+            from = k / column_window * column_window;
+            to = nnz - from < column_window ? nnz : from + column_window;
             clamp_indices(col + from, to - from, columns, checked, in_range);
           }
           const int64_t stop = range.end < to ? range.end : to;
