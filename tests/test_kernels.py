@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import torch_truly_sparse as tts
 from torch_truly_sparse import ops
+from torch_truly_sparse.ops import differentiable
 
 BATCHES = [0, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 100]
 SHAPES = [(1, 1), (3, 5), (16, 16), (17, 33), (40, 31), (70, 130)]  # (out, in)
@@ -266,6 +268,56 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(size):
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("batch", [3, 40])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_layer_of_float32_weights_takes_half_precision_activations(dtype, batch):
+    layer = tts.TrulySparseLinear(30, 20, density=0.3, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(batch, 30, generator=torch.Generator().manual_seed(1)).to(dtype)
+    x.requires_grad_()
+    y = layer(x)
+    y.sum().backward()
+    assert (y.dtype, x.grad.dtype, layer.values.grad.dtype) == (dtype, dtype, torch.float32)
+    assert layer.bias.grad.dtype == torch.float32
+    wide = x.detach().double().requires_grad_()
+    reference = layer.to_dense().double()
+    reference(wide).sum().backward()
+    check(y, reference(wide).detach(), 30)
+    check(x.grad, wide.grad, 20)
+    rows, cols = layer.indices.long()
+    check(layer.values.grad, reference.weight.grad[rows, cols], batch)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("batch", [3, 40])
+def test_registration(dtype, batch):
+    case = Case(9, 7, batch, dtype)
+    operators = torch.ops.torch_truly_sparse
+    matrix = (case.crow, case.col, case.values)
+    for operator, arguments in (
+        (operators.spmm, (case.x, *matrix, case.bias)),
+        (operators.spmm, (case.x, *matrix)),
+        (operators.spmm_transposed, (case.dy, *matrix, 7)),
+        (operators.spmm_transposed, (case.dy, *matrix, 7, *case.order)),
+        (operators.sddmm, (case.dy, case.x, case.crow, case.col)),
+        (operators.column_sum, (case.dy,)),
+    ):
+        torch.library.opcheck(operator.default, arguments)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("batch", [3, 18])
+def test_gradients_of_any_order(batch, ordered):
+    case = Case(5, 6, batch, torch.float64)
+    orders = differentiable.Orders(case.crow, case.col, 6, case.order if ordered else None)
+    x, values, bias = (t.clone().requires_grad_() for t in (case.x, case.values, case.bias))
+
+    def product(x, values, bias):
+        return differentiable.spmm(x, values, bias, orders)
+
+    assert torch.autograd.gradcheck(product, (x, values, bias))
+    assert torch.autograd.gradgradcheck(product, (x, values, bias))
+
+
 # Run in a process of its own for each instruction set.
 _PROGRAM = """
 import sys, torch
@@ -286,7 +338,7 @@ torch.save(results, sys.argv[1])
 
 def _run_isa(isa, path):
     return subprocess.run(
-        [sys.executable, "-c", _PROGRAM.format(isa=isa, tests=os.path.dirname(__file__)), path],
+        [sys.executable, "-c", _PROGRAM.format(isa=isa, tests=str(Path(__file__).parent)), path],
         env={**os.environ, "TORCH_TRULY_SPARSE_ISA": isa},
         capture_output=True,
         text=True,
@@ -302,9 +354,7 @@ def test_every_instruction_set_agrees_with_scalar(isa, tmp_path):
     assert wide.returncode == 0, wide.stderr
     scalar = _run_isa("scalar", str(tmp_path / "scalar.pt"))
     assert scalar.returncode == 0, scalar.stderr
-    pairs = zip(
-        torch.load(tmp_path / "scalar.pt"), torch.load(tmp_path / "wide.pt"), strict=True
-    )
+    pairs = zip(torch.load(tmp_path / "scalar.pt"), torch.load(tmp_path / "wide.pt"), strict=True)
     for a, b in pairs:
         check(b, a.double(), 130)
 

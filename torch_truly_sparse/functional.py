@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .ops import differentiable as ops
@@ -21,14 +22,15 @@ def sparse_linear(
     Differentiable, to any order, in `input`, `values` and `bias`.
 
     Args:
-        input: (*, in_features), float32 or float64, any number of leading dimensions.
+        input: (*, in_features), float32, float64, bfloat16 or float16, any number of leading
+            dimensions.
         indices: (2, nnz) int32 or int64, sorted by output unit, then input unit, and unique.
-        values: (nnz,) of the dtype of `input`.
-        bias: (out_features,) of the dtype of `input`, or None.
+        values: (nnz,), float64 with a float64 input, float32 with any other; sums are made in it.
+        bias: (out_features,) of the dtype of `values`, or None.
         out_features: number of output units.
 
     Returns:
-        (*, out_features), new memory.
+        (*, out_features) of the dtype of `input`, new memory.
 
     Raises:
         TypeError: a dtype does not fit.
@@ -81,11 +83,14 @@ def check_operands(
         raise ValueError(
             f"`bias` must have shape ({out_features},) (out_features), got {tuple(bias.shape)}"
         )
-    if input.dtype != values.dtype or (bias is not None and bias.dtype != values.dtype):
+    halves = (torch.bfloat16, torch.float16)  # activations only: the weights stay float32
+    weights = torch.float32 if input.dtype in halves else input.dtype
+    if values.dtype != weights or (bias is not None and bias.dtype != weights):
         raise TypeError(
-            f"`input`, `values` and `bias` must share one dtype, got {input.dtype}, "
-            f"{values.dtype} and {None if bias is None else bias.dtype}: convert the input with "
-            f"`input.to({values.dtype})` or the layer with `layer.to({input.dtype})`"
+            f"`values` and `bias` must share the dtype of `input` (float32 for a bfloat16 or "
+            f"float16 input), got {input.dtype}, {values.dtype} and "
+            f"{None if bias is None else bias.dtype}: convert the input with "
+            f"`input.to({values.dtype})` or the layer with `layer.to({weights})`"
         )
     if not values.dtype.is_floating_point:
         raise TypeError(f"`values` must be float32 or float64, got {values.dtype}")

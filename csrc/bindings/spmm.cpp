@@ -23,11 +23,8 @@ bool multiply(const X* x, int64_t batch, const int64_t* crow, const I* col, cons
   return for_each_tile<T>(
       plan, x, batch, columns, crow, rows, nnz,
       [&](auto L, int64_t begin, int64_t end, int64_t first, int64_t samples, const T* tile) {
-        const auto run_rows = [&](auto far) {
-          return run<SpmmRows<T, I, X, L, far>>(isa, begin, end, crow, col, values, nnz, columns,
-                                                bias, tile, y + first * rows, samples, rows);
-        };
-        return plan.far ? run_rows(std::true_type{}) : run_rows(std::false_type{});
+        return run<SpmmRows<T, I, X, L>>(isa, begin, end, crow, col, values, nnz, columns, bias,
+                                         tile, y + first * rows, samples, rows, plan.far);
       });
 }
 
@@ -81,12 +78,9 @@ bool multiply_transposed(const X* dy, int64_t batch, const int64_t* crow, const 
     const int64_t first = tile * W, samples = std::min(W, batch - first);
     return for_tile_width<T>(samples, [&](auto L) {
       std::fill(sums, sums + columns * L, T(0));
-      const auto run_rows = [&](auto far) {
-        return run<ScatterRows<T, I, X, L, far>>(isa, bounds[part], bounds[part + 1], crow, col,
-                                                 values, nnz, columns, dy + first * rows, samples,
-                                                 rows, sums);
-      };
-      return plan.far ? run_rows(std::true_type{}) : run_rows(std::false_type{});
+      return run<ScatterRows<T, I, X, L>>(isa, bounds[part], bounds[part + 1], crow, col, values,
+                                          nnz, columns, dy + first * rows, samples, rows,
+                                          plan.far, sums);
     });
   };
   const auto collect = [&](int64_t tile, int64_t begin, int64_t end, const T* sums) {

@@ -16,15 +16,16 @@ namespace tts {
 //   dy    (samples, rows) row-major, 1 <= samples <= L
 //   sums  (columns, L), zeroed by the caller; nothing aliases it
 // Returns false if an index was out of range (sums is then meaningless).
-// Each sum is made in the order of the rows. Far: sums is larger than the L2 cache.
+// Each sum is made in the order of the rows. far: sums is larger than the L2 cache.
 // Cost: O(nnz of the rows * L): a load and a store for each multiply-add, against the load alone
 // of SpmmRows, but no pass over `values` in another order.
-template <class T, class I, class X, int L, bool Far>
+template <class T, class I, class X, int L>
 struct ScatterRows {
   template <int Bytes>
   static TTS_INLINE bool apply(int64_t row_begin, int64_t row_end, const int64_t* crow,
                                const I* col, const T* values, int64_t nnz, int64_t columns,
-                               const X* dy, int64_t samples, int64_t rows, T* sums) {
+                               const X* dy, int64_t samples, int64_t rows, bool far,
+                               T* sums) {
     using V = typename Lanes<T, L, Bytes>::V;
     constexpr int width = Lanes<T, L, Bytes>::width, count = Lanes<T, L, Bytes>::count;
     constexpr int chains = 4;
@@ -53,7 +54,7 @@ struct ScatterRows {
         }
         const int64_t stop = range.end < to ? range.end : to;
         for (; k + chains <= stop; k += chains) {
-          if constexpr (Far) prefetch_columns<chains, L>(col, k, nnz, sums);
+          if (far) prefetch_columns<chains, L>(col, k, nnz, sums);
           for (int c = 0; c < chains; ++c) add(k + c, gradient);
         }
         for (; k < stop; ++k) add(k, gradient);

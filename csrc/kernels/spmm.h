@@ -40,15 +40,15 @@ TTS_INLINE void prefetch_columns(const I* col, int64_t k, int64_t nnz, const T* 
 // Nothing aliases y. Returns false if an index was out of range (y is then meaningless).
 // A row's sum is made by one call, in an order that depends on the row's place in crow and on L
 // alone.
-// Far: the tile is larger than the L2 cache.
+// far: the tile is larger than the L2 cache.
 // Cost: O(nnz of the rows * L).
-template <class T, class I, class Y, int L, bool Far>
+template <class T, class I, class Y, int L>
 struct SpmmRows {
   template <int Bytes>
   static TTS_INLINE bool apply(int64_t row_begin, int64_t row_end, const int64_t* crow,
                                const I* col, const T* values, int64_t nnz, int64_t columns,
                                const T* bias, const T* tile, Y* y, int64_t samples,
-                               int64_t rows) {
+                               int64_t rows, bool far) {
     using V = typename Lanes<T, L, Bytes>::V;
     constexpr int width = Lanes<T, L, Bytes>::width, count = Lanes<T, L, Bytes>::count;
     // Independent sums hide the latency of a multiply-add; 8 fill its pipeline.
@@ -71,7 +71,7 @@ struct SpmmRows {
           const int64_t stop = range.end < to ? range.end : to;
           const I* next = checked - from;
           for (; k + chains <= stop; k += chains) {
-            if constexpr (Far) prefetch_columns<chains, L>(col, k, nnz, tile);
+            if (far) prefetch_columns<chains, L>(col, k, nnz, tile);
             for (int c = 0; c < chains; ++c) {
               const T* x = tile + static_cast<int64_t>(next[k + c]) * L;
               for (int v = 0; v < count; ++v)

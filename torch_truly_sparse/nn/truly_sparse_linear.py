@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional
-from ..ops import TransposedOrder, transpose
+from ..ops import SCATTER_BATCH, TransposedOrder, transpose
 from ..ops.differentiable import Orders
 from ..topology import check_indices, from_positions, index_dtype
 from .sparse_layer import SparseLayer
@@ -52,7 +52,7 @@ class TrulySparseLinear(SparseLayer):
 
     Cost: construction O(nnz + in + out); forward and backward O(nnz batch). 8 bytes a weight in
     float32 (value and column) for the forward pass, 4 for the row that `indices` also keeps, and
-    8 for the transposed order once an input gradient has been asked for.
+    8 for the transposed order once an input gradient of more than 16 samples has been asked for.
 
     Example:
         >>> layer = TrulySparseLinear(784, 300, density=0.05)
@@ -172,7 +172,7 @@ class TrulySparseLinear(SparseLayer):
         """Apply `output = input @ W.T + bias`.
 
         Args:
-            input: (*, in_features), of the dtype of `values`.
+            input: (*, in_features), of the dtype of `values`, or bfloat16 or float16 with float32.
 
         Returns:
             (*, out_features), new memory.
@@ -186,7 +186,11 @@ class TrulySparseLinear(SparseLayer):
         functional.check_operands(
             input, values, bias, self.in_features, self.out_features, self.indices.shape[1]
         )
-        for_input = input.requires_grad and torch.is_grad_enabled()
+        for_input = (
+            input.requires_grad
+            and torch.is_grad_enabled()
+            and input.numel() > SCATTER_BATCH * self.in_features
+        )
         return functional.apply(input, values, bias, self._orders(transposed=for_input)[1])
 
     # The protocol through which networks evolve.

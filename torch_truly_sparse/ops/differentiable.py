@@ -60,9 +60,7 @@ def spmm_transposed(grad_output: Tensor, values: Tensor, orders: Orders) -> Tens
         output: Tensor = _SpmmTransposed.apply(grad_output, values, *_flatten(orders))  # type: ignore[no-untyped-call]
         return output
     crow_indices, col_indices, in_features, transposed = orders
-    return _spmm_transposed(
-        grad_output, crow_indices, col_indices, values, in_features, transposed
-    )
+    return _spmm_transposed(grad_output, crow_indices, col_indices, values, in_features, transposed)
 
 
 def sddmm(grad_output: Tensor, input: Tensor, orders: Orders) -> Tensor:
@@ -110,9 +108,7 @@ class _SpmmTransposed(torch.autograd.Function):
         _keep(ctx, (grad_output, values), orders)
         crow_indices, col_indices, in_features, *transposed = orders
         order = None if transposed[0] is None else TransposedOrder(*transposed)
-        return _spmm_transposed(
-            grad_output, crow_indices, col_indices, values, in_features, order
-        )
+        return _spmm_transposed(grad_output, crow_indices, col_indices, values, in_features, order)
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
@@ -145,12 +141,12 @@ class _Sddmm(torch.autograd.Function):
 class _ColumnSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, grad_output: Tensor) -> Tensor:
-        ctx.batch = grad_output.shape[0]
+        ctx.batch, ctx.dtype = grad_output.shape[0], grad_output.dtype
         return _column_sum(grad_output)
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Tensor:
-        return outer.expand(ctx.batch, -1)
+        return outer.to(ctx.dtype).expand(ctx.batch, -1)
 
 
 # `Orders` as the arguments of an autograd function, which takes tensors one by one.

@@ -21,7 +21,8 @@ def sddmm(grad_output: Tensor, input: Tensor, crow_indices: Tensor, col_indices:
         col_indices: (nnz,) int32 or int64.
 
     Returns:
-        (nnz,), new memory: float64 for float64, float32 otherwise, in which it is summed. Not differentiable: see `ops.differentiable`.
+        (nnz,), new memory: float64 for float64, float32 otherwise, in which it is summed. Not
+        differentiable: see `ops.differentiable`.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.

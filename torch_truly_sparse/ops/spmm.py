@@ -28,7 +28,8 @@ def spmm(
         bias: (out_features,) of the dtype of `values`, or None.
 
     Returns:
-        (batch, out_features) of the dtype of `input`, new memory. Not differentiable: see `ops.differentiable`.
+        (batch, out_features) of the dtype of `input`, new memory. Not differentiable: see
+        `ops.differentiable`.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.

@@ -9,6 +9,9 @@ from .._library import operators
 from .registration import fake, plain_torch
 from .transpose import TransposedOrder
 
+SCATTER_BATCH = 16
+"""Batches up to this size do not read the transposed order (csrc/bindings/plan.h)."""
+
 
 def spmm_transposed(
     grad_output: Tensor,
