@@ -70,7 +70,6 @@ struct Plan {
   int64_t panel;       // tiles that are held, transposed, at a time
   bool tiles_apart;    // each thread takes whole tiles; otherwise all share the rows of a panel
   int64_t workers;     // threads that take part
-  bool far;            // a tile is larger than the L2 cache: its activations are prefetched
 };
 
 // For a product of nnz nonzeros over `batch` samples of `features` activations each.
@@ -88,7 +87,6 @@ Plan make_plan(int64_t batch, int64_t features, int64_t nnz, int64_t rows, int64
                                          plan.tiles >= 4 * plan.workers);
   const int64_t tile_bytes = std::max<int64_t>(
       1, features * tile_width<T>(std::min(batch, L)) * static_cast<int64_t>(sizeof(T)));
-  plan.far = tile_bytes > caches().l2;
   plan.panel = std::clamp<int64_t>(caches().l3 / 4 / tile_bytes, 1, std::max<int64_t>(plan.tiles, 1));
   return plan;
 }

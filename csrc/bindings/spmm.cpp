@@ -24,7 +24,7 @@ bool multiply(const X* x, int64_t batch, const int64_t* crow, const I* col, cons
       plan, x, batch, columns, crow, rows, nnz,
       [&](auto L, int64_t begin, int64_t end, int64_t first, int64_t samples, const T* tile) {
         return run<SpmmRows<T, I, X, L>>(isa, begin, end, crow, col, values, nnz, columns, bias,
-                                         tile, y + first * rows, samples, rows, plan.far);
+                                         tile, y + first * rows, samples, rows);
       });
 }
 
@@ -80,7 +80,7 @@ bool multiply_transposed(const X* dy, int64_t batch, const int64_t* crow, const 
       std::fill(sums, sums + columns * L, T(0));
       return run<ScatterRows<T, I, X, L>>(isa, bounds[part], bounds[part + 1], crow, col, values,
                                           nnz, columns, dy + first * rows, samples, rows,
-                                          plan.far, sums);
+                                          sums);
     });
   };
   const auto collect = [&](int64_t tile, int64_t begin, int64_t end, const T* sums) {

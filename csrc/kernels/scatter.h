@@ -16,7 +16,7 @@ namespace tts {
 //   dy    (samples, rows) row-major, 1 <= samples <= L
 //   sums  (columns, L), zeroed by the caller; nothing aliases it
 // Returns false if an index was out of range (sums is then meaningless).
-// Each sum is made in the order of the rows. far: sums is larger than the L2 cache.
+// Each sum is made in the order of the rows.
 // Cost: O(nnz of the rows * L): a load and a store for each multiply-add, against the load alone
 // of SpmmRows, but no pass over `values` in another order.
 template <class T, class I, class X, int L>
@@ -24,20 +24,13 @@ struct ScatterRows {
   template <int Bytes>
   static TTS_INLINE bool apply(int64_t row_begin, int64_t row_end, const int64_t* crow,
                                const I* col, const T* values, int64_t nnz, int64_t columns,
-                               const X* dy, int64_t samples, int64_t rows, bool far,
-                               T* sums) {
+                               const X* dy, int64_t samples, int64_t rows, T* sums) {
     using V = typename Lanes<T, L, Bytes>::V;
     constexpr int width = Lanes<T, L, Bytes>::width, count = Lanes<T, L, Bytes>::count;
-    constexpr int chains = 4;
     alignas(64) T gradients[row_group * L];
     alignas(64) I checked[column_window];  // columns [from, to), clamped
     int64_t from = 0, to = 0;
     bool in_range = true;
-    const auto add = [&](int64_t k, const V* gradient) __attribute__((always_inline)) {
-      T* sum = sums + static_cast<int64_t>(checked[k - from]) * L;
-      for (int v = 0; v < count; ++v)
-        store(sum + v * width, V(load<V>(sum + v * width) + values[k] * gradient[v]));
-    };
     for (int64_t r = row_begin; r < row_end; ++r) {
       const int64_t g = (r - row_begin) % row_group;
       if (g == 0)
@@ -53,11 +46,11 @@ struct ScatterRows {
           clamp_indices(col + from, to - from, columns, checked, in_range);
         }
         const int64_t stop = range.end < to ? range.end : to;
-        for (; k + chains <= stop; k += chains) {
-          if (far) prefetch_columns<chains, L>(col, k, nnz, sums);
-          for (int c = 0; c < chains; ++c) add(k + c, gradient);
+        for (; k < stop; ++k) {
+          T* sum = sums + static_cast<int64_t>(checked[k - from]) * L;
+          for (int v = 0; v < count; ++v)
+            store(sum + v * width, V(load<V>(sum + v * width) + values[k] * gradient[v]));
         }
-        for (; k < stop; ++k) add(k, gradient);
       }
     }
     return in_range;

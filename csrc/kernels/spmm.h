@@ -17,18 +17,6 @@ constexpr int row_group = 16;
 // for.
 constexpr int column_window = 512;
 
-// Asks for the activations of the nonzeros some way ahead of k, for tiles beyond the L2 cache. The
-// columns are not checked yet: a prefetch of any address is harmless.
-template <int N, int L, class T, class I>
-TTS_INLINE void prefetch_columns(const I* col, int64_t k, int64_t nnz, const T* tile) {
-  constexpr int64_t ahead = 64;
-  const int64_t at = k + ahead + N <= nnz ? k + ahead : k;
-  for (int c = 0; c < N; ++c)
-    for (int byte = 0; byte < L * static_cast<int>(sizeof(T)); byte += 64)
-      __builtin_prefetch(reinterpret_cast<const char*>(
-          reinterpret_cast<uintptr_t>(tile) + static_cast<uintptr_t>(col[at + c]) * (L * sizeof(T)) + byte));
-}
-
 // y[s, r] = bias[r] + sum over k in row r of values[k] * x[s, col[k]]
 // for rows r in [row_begin, row_end) and one tile of L samples.
 //   crow   (rows + 1) row pointers into col and values
@@ -40,7 +28,6 @@ TTS_INLINE void prefetch_columns(const I* col, int64_t k, int64_t nnz, const T* 
 // Nothing aliases y. Returns false if an index was out of range (y is then meaningless).
 // A row's sum is made by one call, in an order that depends on the row's place in crow and on L
 // alone.
-// far: the tile is larger than the L2 cache.
 // Cost: O(nnz of the rows * L).
 template <class T, class I, class Y, int L>
 struct SpmmRows {
@@ -48,7 +35,7 @@ struct SpmmRows {
   static TTS_INLINE bool apply(int64_t row_begin, int64_t row_end, const int64_t* crow,
                                const I* col, const T* values, int64_t nnz, int64_t columns,
                                const T* bias, const T* tile, Y* y, int64_t samples,
-                               int64_t rows, bool far) {
+                               int64_t rows) {
     using V = typename Lanes<T, L, Bytes>::V;
     constexpr int width = Lanes<T, L, Bytes>::width, count = Lanes<T, L, Bytes>::count;
     // Independent sums hide the latency of a multiply-add; 8 fill its pipeline.
@@ -71,7 +58,6 @@ struct SpmmRows {
           const int64_t stop = range.end < to ? range.end : to;
           const I* next = checked - from;
           for (; k + chains <= stop; k += chains) {
-            if (far) prefetch_columns<chains, L>(col, k, nnz, tile);
             for (int c = 0; c < chains; ++c) {
               const T* x = tile + static_cast<int64_t>(next[k + c]) * L;
               for (int v = 0; v < count; ++v)
