@@ -78,7 +78,9 @@ def bare_products(problem: Problem) -> dict[str, Callable[[], Tensor]]:
     order = ops.transpose(crow, columns, problem.shape.in_features)
     return {
         FORWARD: partial(ops.spmm, x, crow, columns, values),
-        GRAD_INPUT: partial(ops.spmm_transposed, dy, *order, values),
+        GRAD_INPUT: partial(
+            ops.spmm_transposed, dy, crow, columns, values, problem.shape.in_features, order
+        ),
         GRAD_WEIGHT: partial(ops.sddmm, dy, x, crow, columns),
     }
 

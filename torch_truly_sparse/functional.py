@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .ops import differentiable as ops
@@ -21,14 +22,15 @@ def sparse_linear(
     Differentiable, to any order, in `input`, `values` and `bias`.
 
     Args:
-        input: (*, in_features), float32 or float64, any number of leading dimensions.
+        input: (*, in_features), float32, float64, bfloat16 or float16, any number of leading
+            dimensions.
         indices: (2, nnz) int32 or int64, sorted by output unit, then input unit, and unique.
-        values: (nnz,) of the dtype of `input`.
-        bias: (out_features,) of the dtype of `input`, or None.
+        values: (nnz,), float64 with a float64 input, float32 with any other; sums are made in it.
+        bias: (out_features,) of the dtype of `values`, or None.
         out_features: number of output units.
 
     Returns:
-        (*, out_features), new memory.
+        (*, out_features) of the dtype of `input`, new memory.
 
     Raises:
         TypeError: a dtype does not fit.
@@ -54,6 +56,11 @@ def sparse_linear(
     in_features = input.shape[-1]
     indices, crow_indices = check_indices(indices, out_features, in_features)
     check_operands(input, values, bias, in_features, out_features, indices.shape[1])
+    if indices.device != values.device:
+        raise ValueError(
+            f"`indices` and `values` must be on one device, got {indices.device} and "
+            f"{values.device}"
+        )
     orders = ops.Orders(crow_indices, indices[1], in_features, None)
     return apply(input, values, bias, orders)
 
@@ -72,6 +79,9 @@ def check_operands(
     if input.dim() == 0 or input.shape[-1] != in_features:
         got = "a scalar" if input.dim() == 0 else f"{input.shape[-1]}"
         raise ValueError(f"`input` must have {in_features} features (in_features), got {got}")
+    for name, operand in (("values", values), ("bias", bias)):
+        if not isinstance(operand, Tensor) and (name == "values" or operand is not None):
+            raise TypeError(f"`{name}` must be a torch.Tensor, got {type(operand).__name__}")
     if values.shape != (nnz,):
         raise ValueError(
             f"`values` must have shape ({nnz},), one for each column of `indices`, "
@@ -81,14 +91,28 @@ def check_operands(
         raise ValueError(
             f"`bias` must have shape ({out_features},) (out_features), got {tuple(bias.shape)}"
         )
-    if input.dtype != values.dtype or (bias is not None and bias.dtype != values.dtype):
+    if values.dtype not in (torch.float32, torch.float64):
         raise TypeError(
-            f"`input`, `values` and `bias` must share one dtype, got {input.dtype}, "
-            f"{values.dtype} and {None if bias is None else bias.dtype}: convert the input with "
-            f"`input.to({values.dtype})` or the layer with `layer.to({input.dtype})`"
+            f"`values` must be float32 or float64, got {values.dtype}: keep the layer in float32; "
+            "its input may be bfloat16 or float16"
         )
-    if not values.dtype.is_floating_point:
-        raise TypeError(f"`values` must be float32 or float64, got {values.dtype}")
+    if input.device != values.device or (bias is not None and bias.device != values.device):
+        raise ValueError(
+            f"`input`, `values` and `bias` must be on one device, got {input.device}, "
+            f"{values.device} and {None if bias is None else bias.device}"
+        )
+    for name, operand in (("input", input), ("values", values), ("bias", bias)):
+        if operand is not None and operand.layout != torch.strided:
+            raise TypeError(f"`{name}` must be a strided tensor, got layout {operand.layout}")
+    halves = (torch.bfloat16, torch.float16)  # activations only: the weights stay float32
+    weights = torch.float32 if input.dtype in halves else input.dtype
+    if values.dtype != weights or (bias is not None and bias.dtype != weights):
+        raise TypeError(
+            f"`input`, `values` and `bias` must share one dtype, got {input.dtype}, {values.dtype} "
+            f"and {None if bias is None else bias.dtype}: convert the input with "
+            f"`input.to({values.dtype})` or the layer with `layer.to({weights})` (a bfloat16 or "
+            "float16 input takes float32 weights)"
+        )
 
 
 def apply(input: Tensor, values: Tensor, bias: Tensor | None, orders: ops.Orders) -> Tensor:

@@ -9,6 +9,9 @@
 #include <stdexcept>
 #include <string>
 
+#include "../kernels/half.h"
+#include "memory.h"
+
 namespace tts {
 
 using torch::headeronly::ScalarType;
@@ -44,6 +47,25 @@ inline void check_size(int64_t actual, int64_t expected, const char* name, const
            reason + "), got " + std::to_string(actual));
 }
 
+// The elements of a checked tensor, read as T.
+template <class T>
+const T* data(const Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+template <class T>
+T* mutable_data(const Tensor& tensor) {
+  return static_cast<T*>(tensor.mutable_data_ptr());
+}
+
+// An uninitialised output, on huge pages where it is large.
+inline Tensor fresh(const Tensor& like, std::initializer_list<int64_t> size, ScalarType dtype) {
+  Tensor output = torch::stable::new_empty(like, size, dtype);
+  const auto bytes = static_cast<size_t>(output.numel()) *
+                     static_cast<size_t>(output.element_size());
+  if (bytes >= huge_from) advise_huge_pages(output.mutable_data_ptr(), bytes);
+  return output;
+}
+
 // The number of rows that row pointers describe.
 inline int64_t rows_of(const Tensor& crow, const char* name) {
   if (crow.numel() < 1)
@@ -51,16 +73,33 @@ inline int64_t rows_of(const Tensor& crow, const char* name) {
   return crow.numel() - 1;
 }
 
-// Calls f(T{}) for float32 and float64.
-template <class F>
-void for_value_type(const Tensor& tensor, const char* name, F&& f) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Float:
-      return f(float{});
+// The type in which activations of a type are summed, and in which weights come with them.
+inline ScalarType sum_type(const Tensor& activations, const char* name) {
+  switch (activations.scalar_type()) {
     case ScalarType::Double:
-      return f(double{});
+      return ScalarType::Double;
+    case ScalarType::Float:
+    case ScalarType::BFloat16:
+    case ScalarType::Half:
+      return ScalarType::Float;
     default:
-      refuse(std::string("`") + name + "` must be float32 or float64, got " + dtype_name(tensor));
+      refuse(std::string("`") + name + "` must be float32, float64, bfloat16 or float16, got " +
+             dtype_name(activations));
+  }
+}
+
+// Calls f(X{}, T{}) for activations stored as X and summed in T.
+template <class F>
+void for_activation_type(const Tensor& tensor, const F& f) {
+  switch (tensor.scalar_type()) {
+    case ScalarType::Double:
+      return f(double{}, double{});
+    case ScalarType::BFloat16:
+      return f(BFloat16{}, float{});
+    case ScalarType::Half:
+      return f(Float16{}, float{});
+    default:
+      return f(float{}, float{});
   }
 }
 
@@ -84,6 +123,13 @@ inline void check_in_range(bool in_range, const char* operation) {
            ": the topology holds an index outside the layer; `indices` must lie in "
            "[0, out_features) and [0, in_features). It was changed after it had been checked: "
            "assign a valid topology to the layer");
+}
+
+// Row pointers must begin at 0 and end at nnz: together with the kernels' check of each row, every
+// nonzero then belongs to a row, and no entry of a result stays unwritten.
+inline void check_covered(const Tensor& crow, int64_t nnz, const char* operation) {
+  const int64_t* pointers = data<int64_t>(crow);
+  check_in_range(pointers[0] == 0 && pointers[crow.numel() - 1] == nnz, operation);
 }
 
 }  // namespace tts

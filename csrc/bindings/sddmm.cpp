@@ -5,31 +5,29 @@
 
 #include "../kernels/column_sum.h"
 #include "checks.h"
-#include "parallel.h"
+#include "tiles.h"
 
 namespace tts {
 namespace {
 
-template <class T, class I>
-bool sample_products(const T* dy, const T* x, int64_t batch, const int64_t* crow, const I* col,
+template <class T, class X, class I>
+bool sample_products(const X* dy, const X* x, int64_t batch, const int64_t* crow, const I* col,
                      int64_t nnz, int64_t rows, int64_t columns, T* out) {
   const Isa isa = active_isa();
-  std::fill(out, out + (batch == 0 ? nnz : 0), T(0));
-  return for_tile_width(batch, [&](auto width) {
-    constexpr int L = decltype(width)::value;
-    return for_each_tile<L>(isa, x, batch, columns, [&](int64_t first, int64_t samples,
-                                                        const T* tile) {
-      return parallel_rows(crow, rows, nnz, (nnz + rows) * L, [&](int64_t begin, int64_t end) {
-        return run<SddmmRows<T, I, L>>(isa, begin, end, crow, col, nnz, columns, dy + first * rows,
-                                       samples, rows, tile, first > 0, out);
+  if (batch == 0) std::fill(out, out + nnz, T(0));
+  const Plan plan = make_plan<T>(batch, columns, nnz, rows, available_threads(), false);
+  return for_each_tile<T>(
+      plan, x, batch, columns, crow, rows, nnz,
+      [&](auto L, int64_t begin, int64_t end, int64_t first, int64_t samples, const T* tile) {
+        return run<SddmmRows<T, I, X, L>>(isa, begin, end, crow, col, nnz, columns,
+                                          dy + first * rows, samples, rows, tile, first > 0, out);
       });
-    });
-  });
 }
 
 Tensor sddmm(const Tensor& grad_output, const Tensor& input, const Tensor& crow_indices,
              const Tensor& col_indices) {
   const Tensor dy = prepared(grad_output, "grad_output", 2);
+  const ScalarType sums = sum_type(dy, "grad_output");
   const Tensor x = prepared(input, "input", 2, dy.scalar_type());
   const Tensor crow = prepared(crow_indices, "crow_indices", 1, ScalarType::Long);
   const Tensor col = prepared(col_indices, "col_indices", 1);
@@ -37,16 +35,17 @@ Tensor sddmm(const Tensor& grad_output, const Tensor& input, const Tensor& crow_
   const int64_t rows = rows_of(crow, "crow_indices");
   check_size(dy.size(0), batch, "grad_output", "as many samples as `input`");
   check_size(dy.size(1), rows, "grad_output", "out_features");
+  check_covered(crow, nnz, "sddmm");
   if (columns == 0 && nnz > 0) check_in_range(false, "sddmm");
 
-  Tensor output = torch::stable::new_empty(x, {nnz});
-  for_value_type(x, "input", [&](auto value) {
-    using T = decltype(value);
+  Tensor output = fresh(x, {nnz}, sums);
+  for_activation_type(x, [&](auto stored, auto sum) {
+    using X = decltype(stored);
+    using T = decltype(sum);
     for_index_type(col, "col_indices", [&](auto index) {
       using I = decltype(index);
-      check_in_range(sample_products(dy.const_data_ptr<T>(), x.const_data_ptr<T>(), batch,
-                                     crow.const_data_ptr<int64_t>(), col.const_data_ptr<I>(), nnz,
-                                     rows, columns, output.mutable_data_ptr<T>()),
+      check_in_range(sample_products(data<X>(dy), data<X>(x), batch, data<int64_t>(crow),
+                                     data<I>(col), nnz, rows, columns, mutable_data<T>(output)),
                      "sddmm");
     });
   });
@@ -56,14 +55,15 @@ Tensor sddmm(const Tensor& grad_output, const Tensor& input, const Tensor& crow_
 Tensor column_sum(const Tensor& grad_output) {
   const Tensor dy = prepared(grad_output, "grad_output", 2);
   const int64_t batch = dy.size(0), columns = dy.size(1);
-  Tensor output = torch::stable::new_empty(dy, {columns});
-  for_value_type(dy, "grad_output", [&](auto value) {
-    using T = decltype(value);
+  Tensor output = fresh(dy, {columns}, sum_type(dy, "grad_output"));
+  for_activation_type(dy, [&](auto stored, auto sum) {
+    using X = decltype(stored);
+    using T = decltype(sum);
     constexpr int64_t piece = 64;  // columns summed together: a few cache lines
     const Isa isa = active_isa();
-    parallel_pieces((columns + piece - 1) / piece, batch * columns, [&](int64_t b, int64_t e) {
-      return run<ColumnSum<T>>(isa, dy.const_data_ptr<T>(), batch, columns, b * piece,
-                               std::min(e * piece, columns), output.mutable_data_ptr<T>());
+    parallel_pieces((columns + piece - 1) / piece, batch * columns / 16, [&](int64_t b, int64_t e) {
+      return run<ColumnSum<X, T>>(isa, data<X>(dy), batch, columns, b * piece,
+                                  std::min(e * piece, columns), mutable_data<T>(output));
     });
   });
   return output;

@@ -1,13 +1,15 @@
 // Instruction sets and short vectors.
 //
-// Every kernel is written once, as `struct Kernel { static bool apply(...) }` whose body is
-// force-inlined. `run<Kernel>(isa, arguments...)` calls it from a function that is compiled for
-// the wanted instruction set, so the compiler vectorises the same source once for each, and
-// nothing outside these marked functions uses an instruction beyond the baseline.
+// Every kernel is written once, as `struct Kernel { template <int Bytes> static bool apply(...) }`
+// whose body is force-inlined; `Bytes` is the width of the vector registers to write for.
+// `run<Kernel>(isa, arguments...)` calls it from a function that is compiled for the wanted
+// instruction set, so one source serves them all, and nothing outside these marked functions uses
+// an instruction beyond the baseline.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__x86_64__)
 #define TTS_X86 1
@@ -21,17 +23,26 @@ namespace tts {
 
 enum class Isa { scalar, avx2, avx512, neon };
 
-// `L` values of type T, a GNU vector; arithmetic on it is elementwise.
-template <class T, int L>
+// `N` values of type T, a GNU vector; arithmetic on it is elementwise.
+template <class T, int N>
 struct VectorOf {
-  typedef T type __attribute__((vector_size(sizeof(T) * L)));
+  typedef T type __attribute__((vector_size(sizeof(T) * N)));
 };
 template <class T>
 struct VectorOf<T, 1> {
   using type = T;
 };
-template <class T, int L>
-using Vector = typename VectorOf<T, L>::type;
+template <class T, int N>
+using Vector = typename VectorOf<T, N>::type;
+
+// How L values lie in registers of `Bytes` bytes: `count` vectors of `width` values.
+template <class T, int L, int Bytes>
+struct Lanes {
+  static constexpr int room = Bytes / static_cast<int>(sizeof(T));
+  static constexpr int width = L < room ? L : room;
+  static constexpr int count = L / width;
+  using V = Vector<T, width>;
+};
 
 template <class V, class T>
 TTS_INLINE V load(const T* from) {
@@ -45,34 +56,63 @@ TTS_INLINE void store(T* to, const V& vector) {
   std::memcpy(to, &vector, sizeof(V));
 }
 
-// Sum of the lanes, as a balanced tree: the order is fixed by L alone.
-template <class T, int L>
-TTS_INLINE T sum_lanes(const Vector<T, L>& vector) {
-  T lanes[L];
-  store(lanes, vector);
-  for (int width = L / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
-  return lanes[0];
+// The two permutations of which transposes and sums over lanes are made. For lane i of N, with H
+// a power of two below N:
+//   blend<H>: i & H ? b[i] : a[i]            exchange<H>: i & H ? b[i - H] : a[i + H]
+template <int H, class V, size_t... i>
+TTS_INLINE V blend(const V& a, const V& b, std::index_sequence<i...>) {
+  return __builtin_shufflevector(a, b, (i & H ? sizeof...(i) + i : i)...);
+}
+template <int H, class V, size_t... i>
+TTS_INLINE V exchange(const V& a, const V& b, std::index_sequence<i...>) {
+  return __builtin_shufflevector(a, b, (i & H ? sizeof...(i) + i - H : i + H)...);
+}
+
+// Transposes the N x N block whose rows are v[0..N): log2(N) stages, each swapping the
+// off-diagonal quarters of blocks of 2H x 2H.
+template <int H, class V, int N>
+TTS_INLINE void transpose_block(V (&v)[N]) {
+  using Index = std::make_index_sequence<N>;
+  for (int i = 0; i < N; ++i) {
+    if (i & H) continue;
+    const V swapped = exchange<H>(v[i], v[i + H], Index{});
+    v[i] = blend<H>(v[i], swapped, Index{});
+    v[i + H] = blend<H>(swapped, v[i + H], Index{});
+  }
+  if constexpr (H > 1) transpose_block<H / 2>(v);
+}
+
+// Sums N vectors over their lanes at once: lane i of the result is the sum of the lanes of
+// vector(i). A balanced tree whose order is fixed by N alone, the same for every i.
+template <int N, int H, int i, class F>
+TTS_INLINE auto sum_lanes(const F& vector) {
+  if constexpr (H == N) {
+    return vector(std::integral_constant<int, i>{});
+  } else {
+    using Index = std::make_index_sequence<N>;
+    const auto a = sum_lanes<N, 2 * H, i>(vector), b = sum_lanes<N, 2 * H, i + H>(vector);
+    return blend<H>(a, b, Index{}) + exchange<H>(a, b, Index{});
+  }
 }
 
 template <class Kernel, class... Args>
 bool run_baseline(const Args&... args) {
-  return Kernel::apply(args...);
+  return Kernel::template apply<16>(args...);
 }
 
 #if TTS_X86
 template <class Kernel, class... Args>
 __attribute__((target("avx2,fma"))) bool run_avx2(const Args&... args) {
-  return Kernel::apply(args...);
+  return Kernel::template apply<32>(args...);
 }
 template <class Kernel, class... Args>
 __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))) bool run_avx512(
     const Args&... args) {
-  return Kernel::apply(args...);
+  return Kernel::template apply<64>(args...);
 }
 #endif
 
-// Runs `Kernel::apply(args...)` compiled for `isa`. On Arm, NEON is the baseline.
+// Runs `Kernel::apply<register bytes>(args...)` compiled for `isa`. On Arm, NEON is the baseline.
 template <class Kernel, class... Args>
 bool run(Isa isa, const Args&... args) {
 #if TTS_X86

@@ -1,31 +1,85 @@
-// A tile of samples with its samples side by side.
+// Between row-major activations and tiles of samples that lie side by side.
 //
 // Activations are row-major (batch, features), so the same feature of neighbouring samples lies
-// far apart. The kernels therefore work on tiles of L samples, copied so that the L values of a
-// feature are contiguous: one nonzero weight is then one broadcast and one multiply-add on
-// contiguous memory.
+// far apart. The kernels work on tiles of L samples in which the L values of a feature are
+// contiguous: one nonzero weight is then one broadcast and one multiply-add on contiguous memory.
+// Blocks of W x W values are transposed in registers on the way in and on the way out, so no
+// transposed copy of more than a tile exists.
 #pragma once
 
 #include <cstdint>
 
+#include "half.h"
 #include "simd.h"
 
 namespace tts {
 
-// tile[f * L + s] = x[s * features + f] for f in [begin, end), s < samples; the lanes beyond
-// `samples` become zero.
+// L samples are as many streams, more than the hardware prefetches: the next lines are asked for
+// this many features ahead (measured: 10.6 to 4 ms for the weight gradient of 768 x 3072 at batch
+// 2048, density .02). A prefetch past the end of x is harmless.
+constexpr int prefetch_ahead = 32;
+
+// tile[(f - begin) * L + s] = x[s * features + f] for f in [begin, end), s < samples; the lanes
+// beyond `samples` become zero.
 //   x     (samples, features) row-major, 1 <= samples <= L
-//   tile  (features, L), does not alias x
+//   tile  (end - begin, L), does not alias x
 // Cost: O((end - begin) L).
-template <class T, int L>
-struct FillTile {
-  static TTS_INLINE bool apply(const T* x, int64_t samples, int64_t features, int64_t begin,
-                               int64_t end, T* tile) {
-    for (int64_t f = begin; f < end; ++f) {
-      T lanes[L];
-      for (int s = 0; s < L; ++s) lanes[s] = s < samples ? x[s * features + f] : T(0);
-      std::memcpy(tile + f * L, lanes, sizeof(lanes));
+template <class T, int L, int Bytes, class X>
+TTS_INLINE void fill_tile(const X* x, int64_t samples, int64_t features, int64_t begin,
+                          int64_t end, T* tile) {
+  constexpr int W = Lanes<T, L, Bytes>::width;
+  using V = typename Lanes<T, L, Bytes>::V;
+  int64_t f = begin;
+  if constexpr (W >= 4) {
+    for (; f + W <= end; f += W) {
+      for (int first = 0; first < L; first += W) {
+        V block[W];
+        for (int i = 0; i < W; ++i) {
+          const X* from = x + (first + i) * features + f;
+          block[i] = first + i < samples ? load_widened<T, W>(from) : V{};
+          __builtin_prefetch(from + prefetch_ahead);
+        }
+        transpose_block<W / 2>(block);
+        for (int i = 0; i < W; ++i) store(tile + (f - begin + i) * L + first, block[i]);
+      }
     }
+  }
+  for (; f < end; ++f)
+    for (int s = 0; s < L; ++s)
+      tile[(f - begin) * L + s] = s < samples ? widen(x[s * features + f]) : T(0);
+}
+
+// y[s * rows + g] = sums[g * L + s] for g < count, s < samples: the way out.
+//   sums  (count, L)
+//   y     (samples, rows) row-major, at its first row to write; does not alias sums
+// Cost: O(count samples).
+template <class T, int L, int Bytes, class Y>
+TTS_INLINE void write_rows(const T* sums, int64_t count, int64_t samples, Y* y, int64_t rows) {
+  constexpr int W = Lanes<T, L, Bytes>::width;
+  using V = typename Lanes<T, L, Bytes>::V;
+  int64_t g = 0;
+  if constexpr (W >= 4) {
+    for (; g + W <= count; g += W) {
+      for (int first = 0; first < samples; first += W) {
+        V block[W];
+        for (int i = 0; i < W; ++i) block[i] = load<V>(sums + (g + i) * L + first);
+        transpose_block<W / 2>(block);
+        for (int i = 0; i < W; ++i)
+          if (first + i < samples) store_narrowed<T, W>(y + (first + i) * rows + g, block[i]);
+      }
+    }
+  }
+  for (; g < count; ++g)
+    for (int64_t s = 0; s < samples; ++s) narrow(sums[g * L + s], y[s * rows + g]);
+}
+
+// fill_tile on features [begin, end) of a tile of all features.
+template <class X, class T, int L>
+struct FillTile {
+  template <int Bytes>
+  static TTS_INLINE bool apply(const X* x, int64_t samples, int64_t features, int64_t begin,
+                               int64_t end, T* tile) {
+    fill_tile<T, L, Bytes>(x, samples, features, begin, end, tile + begin * L);
     return true;
   }
 };

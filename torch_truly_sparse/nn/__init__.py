@@ -1,6 +1,6 @@
 """Layers: truly sparse, and masked dense to compare with."""
 
-from .init import HeUniform, Initializer, Normal, XavierUniform, Zeros
+from .init import HeUniform, Initializer, LinearUniform, Normal, XavierUniform, Zeros
 from .masked_linear import MaskedLinear
 from .sparse_layer import SparseLayer
 from .truly_sparse_linear import TrulySparseLinear
@@ -8,6 +8,7 @@ from .truly_sparse_linear import TrulySparseLinear
 __all__ = [
     "HeUniform",
     "Initializer",
+    "LinearUniform",
     "MaskedLinear",
     "Normal",
     "SparseLayer",

@@ -30,8 +30,8 @@ class DerivedOrders:
         """Give the orders of `indices`, checking them first if they may have changed.
 
         Args:
-            indices: (2, nnz), usually the tensor that was adopted. Any other one is served for
-                this call alone (`torch.func.functional_call` lends a layer other tensors).
+            indices: (2, nnz), usually the tensor that was adopted; any other one takes its place
+                (`torch.func.functional_call` lends a layer other tensors).
             transposed: whether the transposed order is needed.
 
         Raises:
@@ -39,12 +39,12 @@ class DerivedOrders:
 
         Cost: nothing where nothing changed; otherwise O(nnz + out_features + in_features).
         """
-        if self._orders is None:
-            self._derive(indices)
-        elif indices is not self._indices:
-            return self._fresh(indices)
-        elif not torch.compiler.is_compiling() and _version(indices) != self._version:
-            self._derive(indices)
+        unchanged = self._orders is not None and indices is self._indices
+        if unchanged and not torch.compiler.is_compiling():
+            unchanged = _version(indices) == self._version
+        if not unchanged:
+            checked, crow_indices = check_indices(indices, *self._size)
+            self.adopt(indices, crow_indices, checked[1])
         orders = self._orders
         assert orders is not None
         if transposed and orders.transposed is None:
@@ -53,23 +53,24 @@ class DerivedOrders:
             self._orders = orders = orders._replace(transposed=order)
         return orders
 
-    def adopt(self, indices: Tensor, crow_indices: Tensor) -> None:
-        """Keep a checked topology and its row pointers, and drop what belonged to another."""
+    def adopt(
+        self, indices: Tensor, crow_indices: Tensor, col_indices: Tensor | None = None
+    ) -> None:
+        """Keep a checked topology and its row pointers, and drop what belonged to another.
+
+        Args:
+            indices: (2, nnz), checked.
+            crow_indices: its row pointers.
+            col_indices: its columns in the dtype and memory layout that the operators want, if
+                those of `indices` are others.
+        """
         self._indices, self._version = indices, _version(indices)
-        self._orders = Orders(crow_indices, indices[1], self._size[1], None)
+        columns = indices[1] if col_indices is None else col_indices
+        self._orders = Orders(crow_indices, columns, self._size[1], None)
 
     def forget(self) -> None:
         """Drop everything: the next use checks and derives again."""
         self._indices = self._orders = None
-
-    def _derive(self, indices: Tensor) -> None:
-        with torch.inference_mode(False):
-            self._orders = self._fresh(indices)
-        self._indices, self._version = indices, _version(indices)
-
-    def _fresh(self, indices: Tensor) -> Orders:
-        indices, crow_indices = check_indices(indices, *self._size)
-        return Orders(crow_indices, indices[1], self._size[1], None)
 
     def __reduce__(self) -> tuple[type[DerivedOrders], tuple[int, int]]:
         return DerivedOrders, self._size

@@ -63,6 +63,29 @@ class HeUniform:
 
 
 @dataclass(frozen=True)
+class LinearUniform:
+    """Uniform in +-1 / sqrt(fan_in), as `nn.Linear` draws its weights.
+
+    The fan-in is that of the sparse unit, so that a sparse layer starts at the scale of the dense
+    one that it replaces. He's weights are sqrt(6) times as large.
+    """
+
+    def draw(
+        self,
+        connections: Tensor,
+        indices: Tensor,
+        out_features: int,
+        in_features: int,
+        *,
+        dtype: torch.dtype,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """Draw as `Initializer.draw` says."""
+        fan_in = _degrees(indices[0], out_features)[connections[0].long()]
+        return _uniform(fan_in.to(dtype).reciprocal_().sqrt_(), generator)
+
+
+@dataclass(frozen=True)
 class XavierUniform:
     """Uniform in +-sqrt(6 / (fan_in + fan_out)), the fans being the connections that are there.
 
@@ -110,7 +133,7 @@ class Normal:
         generator: torch.Generator | None,
     ) -> Tensor:
         """Draw as `Initializer.draw` says."""
-        weights = torch.empty(connections.shape[1], dtype=dtype)
+        weights = _empty(connections.shape[1], dtype, generator)
         return weights.normal_(0, self.std, generator=generator).to(connections.device)
 
 
@@ -134,6 +157,7 @@ class Zeros:
 
 _BY_NAME: dict[str, Initializer] = {
     "he_uniform": HeUniform(),
+    "linear_uniform": LinearUniform(),
     "xavier_uniform": XavierUniform(),
     "set_normal": Normal(0.1),
     "zeros": Zeros(),
@@ -163,5 +187,11 @@ def _degrees(units: Tensor, count: int) -> Tensor:
 
 
 def _uniform(bounds: Tensor, generator: torch.Generator | None) -> Tensor:
-    unit = torch.empty(bounds.shape, dtype=bounds.dtype).uniform_(-1, 1, generator=generator)
+    unit = _empty(bounds.shape[0], bounds.dtype, generator).uniform_(-1, 1, generator=generator)
     return bounds.mul_(unit.to(bounds.device))
+
+
+def _empty(count: int, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
+    """Make room where the generator draws, whatever torch's default device is."""
+    device = "cpu" if generator is None else generator.device
+    return torch.empty(count, dtype=dtype, device=device)

@@ -62,13 +62,16 @@ class MaskedLinear(SparseLayer):
             layer.out_features,
             layer.bias is not None,
             nnz=layer.nnz,
+            init=layer.init,
             device="meta",
             dtype=layer.values.dtype,
         ).to_empty(device=layer.values.device)
         masked.replace_topology(layer.indices)
         masked.scatter_(masked.weight, layer.values)
+        masked.weight.requires_grad_(layer.values.requires_grad)
         if layer.bias is not None and masked.bias is not None:
             masked.bias.copy_(layer.bias)
+            masked.bias.requires_grad_(layer.bias.requires_grad)
         return masked.train(layer.training)
 
     @property

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 import torch
 from torch import Tensor, nn
 
-from ..topology import count_connections, random_indices
+from ..topology import as_int, check_indices, count_connections, random_indices
 from .init import Initializer, initializer
 
 
@@ -48,8 +48,11 @@ class SparseLayer(nn.Module, ABC):
         self.out_features = _size(out_features, "out_features")
         self.init = initializer(init)
         dtype = torch.get_default_dtype() if dtype is None else dtype
-        if not dtype.is_floating_point:
-            raise TypeError(f"`dtype` must be a floating-point dtype, got {dtype}")
+        if dtype not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"`dtype` must be float32 or float64, got {dtype}: the weights stay float32 where "
+                "the input is bfloat16 or float16"
+            )
         device = torch.get_default_device() if device is None else torch.device(device)
         connections = count_connections(
             self.out_features, self.in_features, density=density, epsilon=epsilon, nnz=nnz
@@ -149,9 +152,11 @@ class SparseLayer(nn.Module, ABC):
         Cost: O(nnz + in_features + out_features).
         """
         parameter = self.weight_parameter
+        # Checked however it got here: the fans are counted by writing at these positions.
+        indices, _ = check_indices(self.indices, self.out_features, self.in_features)
         weights = (self.init if init is None else initializer(init)).draw(
-            self.indices,
-            self.indices,
+            indices,
+            indices,
             self.out_features,
             self.in_features,
             dtype=parameter.dtype,
@@ -169,9 +174,8 @@ class SparseLayer(nn.Module, ABC):
         )
 
 
-def _size(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an int, got {type(value).__name__}")
-    if value < 0:
-        raise ValueError(f"`{name}` must not be negative, got {value}")
-    return value
+def _size(value: SupportsIndex, name: str) -> int:
+    size = as_int(value, name)
+    if size < 0:
+        raise ValueError(f"`{name}` must not be negative, got {size}")
+    return size

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .. import functional
+from ..ops import SCATTER_BATCH
 from ..topology import check_indices, from_positions, index_dtype
 from .derived_orders import DerivedOrders
 from .sparse_layer import SparseLayer
@@ -48,7 +49,7 @@ class TrulySparseLinear(SparseLayer):
 
     Cost: construction O(nnz + in + out); forward and backward O(nnz batch). 8 bytes a weight in
     float32 (value and column) for the forward pass, 4 for the row that `indices` also keeps, and
-    8 for the transposed order once an input gradient has been asked for.
+    8 for the transposed order once an input gradient of more than 16 samples has been asked for.
 
     Example:
         >>> layer = TrulySparseLinear(784, 300, density=0.05)
@@ -126,21 +127,23 @@ class TrulySparseLinear(SparseLayer):
 
         Cost: O(in_features * out_features) memory, unlike everything else here.
         """
-        dense = nn.Linear(
+        indices = self._checked_indices()
+        dense = nn.utils.skip_init(
+            nn.Linear,
             self.in_features,
             self.out_features,
             self.bias is not None,
             device=self.values.device,
             dtype=self.values.dtype,
         )
-        self._derived.of(self.indices)  # checked, for it indexes dense memory
         dense.weight.zero_()
-        dense.weight[self.indices[0].long(), self.indices[1].long()] = self.values
+        dense.weight[indices[0].long(), indices[1].long()] = self.values
         dense.weight.requires_grad_(self.values.requires_grad)
         if self.bias is not None:
             dense.bias.copy_(self.bias)
             dense.bias.requires_grad_(self.bias.requires_grad)
-        return dense.train(self.training)
+        dense.train(self.training)
+        return cast(nn.Linear, dense)
 
     @property
     def nnz(self) -> int:
@@ -158,18 +161,18 @@ class TrulySparseLinear(SparseLayer):
 
         For people: it widens the indices to int64, 16 bytes a weight. No inner path uses it.
         """
-        self._derived.of(self.indices)
+        indices = self._checked_indices()
         size = (self.out_features, self.in_features)
         values: Tensor = _InThisTopology.apply(self.values)  # type: ignore[no-untyped-call]
         return torch.sparse_coo_tensor(
-            self.indices.long(), values, size, is_coalesced=True, check_invariants=False
+            indices.long(), values, size, is_coalesced=True, check_invariants=False
         )
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply `output = input @ W.T + bias`.
 
         Args:
-            input: (*, in_features), of the dtype of `values`.
+            input: (*, in_features), of the dtype of `values`, or bfloat16 or float16 with float32.
 
         Returns:
             (*, out_features), new memory.
@@ -183,7 +186,11 @@ class TrulySparseLinear(SparseLayer):
         functional.check_operands(
             input, values, bias, self.in_features, self.out_features, indices.shape[1]
         )
-        for_input = input.requires_grad and torch.is_grad_enabled()
+        for_input = (
+            input.requires_grad
+            and torch.is_grad_enabled()
+            and input.numel() > SCATTER_BATCH * self.in_features
+        )
         orders = self._derived.of(indices, transposed=for_input)
         return functional.apply(input, values, bias, orders)
 
@@ -214,6 +221,10 @@ class TrulySparseLinear(SparseLayer):
             )
         self._derived.adopt(self.indices.copy_(indices), crow_indices)
 
+    def _checked_indices(self) -> Tensor:
+        """Check the topology whatever its version says; for what torch does without checking."""
+        return check_indices(self.indices, self.out_features, self.in_features)[0]
+
     # Everything that puts another tensor, or other entries, into `indices`.
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -225,9 +236,11 @@ class TrulySparseLinear(SparseLayer):
                     f"got {indices.shape[1]}"
                 )
             if indices is value or indices.data_ptr() == value.data_ptr():
-                indices = indices.clone()  # what the user goes on to write stays theirs
-            self._buffers["indices"] = indices.to(self.values.device)
-            self._derived.adopt(self.indices, crow_indices.to(self.values.device))
+                with torch.inference_mode(False):
+                    indices = indices.clone()  # what the user goes on to write stays theirs
+            with torch.inference_mode(False):
+                self._buffers["indices"] = indices.to(self.values.device)
+                self._derived.adopt(self.indices, crow_indices.to(self.values.device))
             return
         super().__setattr__(name, value)
 
@@ -255,17 +268,12 @@ class TrulySparseLinear(SparseLayer):
         indices, values = state_dict.get(prefix + "indices"), state_dict.get(prefix + "values")
         if indices is not None and values is not None:
             indices, _ = check_indices(indices, self.out_features, self.in_features)
-            if not isinstance(values, Tensor) or values.shape != (indices.shape[1],):
-                raise ValueError(
-                    f"`{prefix}values` must have shape ({indices.shape[1]},), one for each column "
-                    f"of `{prefix}indices`, got {tuple(getattr(values, 'shape', ()))}"
-                )
-            bias = state_dict.get(prefix + "bias")
-            if bias is not None and self.bias is not None and bias.shape != self.bias.shape:
-                raise ValueError(
-                    f"`{prefix}bias` must have shape {tuple(self.bias.shape)}, "
-                    f"got {tuple(bias.shape)}"
-                )
+            assign = local_metadata.get("assign_to_params_buffers", False)
+            wanted: dict[str, tuple[int, ...]] = {"values": (indices.shape[1],)}
+            if self.bias is not None and prefix + "bias" in state_dict:
+                wanted["bias"] = (self.out_features,)
+            for name, shape in wanted.items():
+                self._check_saved(prefix + name, state_dict[prefix + name], shape, assign)
             self._resize(indices.shape[1])
             state_dict = {**state_dict, prefix + "indices": indices}
         elif (indices is None) != (values is None):
@@ -280,13 +288,26 @@ class TrulySparseLinear(SparseLayer):
         )
         self._derived.forget()
 
+    def _check_saved(self, key: str, saved: Any, shape: tuple[int, ...], assign: bool) -> None:
+        """Raise before anything is changed what would fail half-way."""
+        if not isinstance(saved, Tensor):
+            raise TypeError(f"`{key}` must be a torch.Tensor, got {type(saved).__name__}")
+        if saved.shape != shape:
+            raise ValueError(f"`{key}` must have shape {shape}, got {tuple(saved.shape)}")
+        if saved.layout != torch.strided:
+            raise ValueError(f"`{key}` must be a strided tensor, got layout {saved.layout}")
+        if saved.is_meta and not self.values.is_meta and not assign:
+            raise ValueError(f"`{key}` is on the meta device and has no content to load")
+
     def _resize(self, nnz: int) -> None:
         """Make room for another number of connections; `values` stays the same object."""
         if nnz == self.nnz:
             return
         dtype = index_dtype(self.out_features, self.in_features, nnz)
-        self._buffers["indices"] = torch.empty((2, nnz), dtype=dtype, device=self.indices.device)
-        self.values.data = self.values.new_empty(nnz)
+        device = self.indices.device
+        with torch.inference_mode(False):
+            self._buffers["indices"] = torch.empty((2, nnz), dtype=dtype, device=device)
+            self.values.data = self.values.new_empty(nnz)
         self.values.grad = None
         self._derived.forget()
 

@@ -9,10 +9,11 @@ from .compress import compress
 from .sample import sample
 from .sddmm import sddmm
 from .spmm import spmm
-from .spmm_transposed import spmm_transposed
+from .spmm_transposed import SCATTER_BATCH, spmm_transposed
 from .transpose import TransposedOrder, transpose
 
 __all__ = [
+    "SCATTER_BATCH",
     "TransposedOrder",
     "column_sum",
     "compress",

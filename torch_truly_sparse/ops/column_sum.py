@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .._library import operators
-from .registration import fake, plain_torch
+from .registration import fake, plain_torch, sum_dtype
 
 
 def column_sum(grad_output: Tensor) -> Tensor:
@@ -14,10 +14,11 @@ def column_sum(grad_output: Tensor) -> Tensor:
     Unlike `Tensor.sum`, it gives the same bits for any number of threads.
 
     Args:
-        grad_output: (batch, out_features), float32 or float64.
+        grad_output: (batch, out_features), float32, float64, bfloat16 or float16.
 
     Returns:
-        (out_features,), new memory. Not differentiable: see `ops.differentiable`.
+        (out_features,), new memory: float64 for float64, float32 otherwise. Not
+        differentiable: see `ops.differentiable`.
 
     Raises:
         ValueError: the shape or the dtype does not fit.
@@ -30,10 +31,10 @@ def column_sum(grad_output: Tensor) -> Tensor:
 
 @fake("column_sum")
 def _column_sum_fake(grad_output: Tensor) -> Tensor:
-    return grad_output.new_empty((grad_output.shape[1],))
+    return grad_output.new_empty((grad_output.shape[1],), dtype=sum_dtype(grad_output))
 
 
 @plain_torch("column_sum")
 def column_sum_reference(grad_output: Tensor) -> Tensor:
     """Compute `column_sum` in plain torch, on any device."""
-    return grad_output.sum(0)
+    return grad_output.sum(0, dtype=sum_dtype(grad_output))

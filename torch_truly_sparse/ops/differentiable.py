@@ -20,7 +20,7 @@ from .column_sum import column_sum as _column_sum
 from .sddmm import sddmm as _sddmm
 from .spmm import spmm as _spmm
 from .spmm_transposed import spmm_transposed as _spmm_transposed
-from .transpose import TransposedOrder, transpose
+from .transpose import TransposedOrder
 
 
 class Orders(NamedTuple):
@@ -30,8 +30,8 @@ class Orders(NamedTuple):
         crow_indices: (out_features + 1,) int64 row pointers.
         col_indices: (nnz,) column of each nonzero, in row order.
         in_features: number of columns.
-        transposed: the column order, or None: it is then derived by each backward pass that
-            needs it.
+        transposed: the column order, or None: input gradients do without it, and are slower for
+            large batches.
     """
 
     crow_indices: Tensor
@@ -56,12 +56,11 @@ def spmm_transposed(grad_output: Tensor, values: Tensor, orders: Orders) -> Tens
 
     Shapes, dtypes, errors and cost as in `ops.spmm_transposed`.
     """
-    orders = _with_transposed(orders)
     if torch.is_grad_enabled():
         output: Tensor = _SpmmTransposed.apply(grad_output, values, *_flatten(orders))  # type: ignore[no-untyped-call]
         return output
-    assert orders.transposed is not None
-    return _spmm_transposed(grad_output, *orders.transposed, values)
+    crow_indices, col_indices, in_features, transposed = orders
+    return _spmm_transposed(grad_output, crow_indices, col_indices, values, in_features, transposed)
 
 
 def sddmm(grad_output: Tensor, input: Tensor, orders: Orders) -> Tensor:
@@ -107,7 +106,9 @@ class _SpmmTransposed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, grad_output: Tensor, values: Tensor, *orders: Any) -> Tensor:
         _keep(ctx, (grad_output, values), orders)
-        return _spmm_transposed(grad_output, orders[3], orders[4], orders[5], values)
+        crow_indices, col_indices, in_features, *transposed = orders
+        order = None if transposed[0] is None else TransposedOrder(*transposed)
+        return _spmm_transposed(grad_output, crow_indices, col_indices, values, in_features, order)
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
@@ -140,12 +141,12 @@ class _Sddmm(torch.autograd.Function):
 class _ColumnSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, grad_output: Tensor) -> Tensor:
-        ctx.batch = grad_output.shape[0]
+        ctx.batch, ctx.dtype = grad_output.shape[0], grad_output.dtype
         return _column_sum(grad_output)
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Tensor:
-        return outer.expand(ctx.batch, -1)
+        return outer.to(ctx.dtype).expand(ctx.batch, -1)
 
 
 # `Orders` as the arguments of an autograd function, which takes tensors one by one.
@@ -167,10 +168,3 @@ def _kept(ctx: Any) -> tuple[tuple[Tensor, Tensor], Orders]:
     first, second, crow_indices, col_indices, *transposed = ctx.saved_tensors
     order = None if transposed[0] is None else TransposedOrder(*transposed)
     return (first, second), Orders(crow_indices, col_indices, ctx.in_features, order)
-
-
-def _with_transposed(orders: Orders) -> Orders:
-    if orders.transposed is not None:
-        return orders
-    order = transpose(orders.crow_indices, orders.col_indices, orders.in_features)
-    return orders._replace(transposed=order)

@@ -34,3 +34,8 @@ def plain_torch(operator: str) -> Callable[[_Function], _Function]:
         return function
 
     return register
+
+
+def sum_dtype(activations: torch.Tensor) -> torch.dtype:
+    """Give the dtype in which activations are summed, and in which weights come with them."""
+    return torch.float64 if activations.dtype == torch.float64 else torch.float32

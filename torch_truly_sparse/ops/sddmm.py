@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .._library import operators
-from .registration import fake, plain_torch
+from .registration import fake, plain_torch, sum_dtype
 
 
 def sddmm(grad_output: Tensor, input: Tensor, crow_indices: Tensor, col_indices: Tensor) -> Tensor:
@@ -15,18 +15,19 @@ def sddmm(grad_output: Tensor, input: Tensor, crow_indices: Tensor, col_indices:
     `grad_values[k] = sum over samples s of grad_output[s, row[k]] * input[s, col[k]]`
 
     Args:
-        grad_output: (batch, out_features), float32 or float64.
+        grad_output: (batch, out_features), float32, float64, bfloat16 or float16.
         input: (batch, in_features) of the same dtype.
         crow_indices: (out_features + 1,) int64 row pointers.
         col_indices: (nnz,) int32 or int64.
 
     Returns:
-        (nnz,), new memory. Not differentiable: see `ops.differentiable`.
+        (nnz,), new memory: float64 for float64, float32 otherwise, in which it is summed. Not
+        differentiable: see `ops.differentiable`.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
 
-    Cost: O(nnz batch) time; a scratch tile of at most 16 in_features values.
+    Cost: O(nnz batch) time; scratch as in `spmm`.
     """
     output: Tensor = operators.sddmm(grad_output, input, crow_indices, col_indices)
     return output
@@ -36,7 +37,7 @@ def sddmm(grad_output: Tensor, input: Tensor, crow_indices: Tensor, col_indices:
 def _sddmm_fake(
     grad_output: Tensor, input: Tensor, crow_indices: Tensor, col_indices: Tensor
 ) -> Tensor:
-    return input.new_empty((col_indices.shape[0],))
+    return input.new_empty((col_indices.shape[0],), dtype=sum_dtype(input))
 
 
 @plain_torch("sddmm")
@@ -45,4 +46,6 @@ def sddmm_reference(
 ) -> Tensor:
     """Compute `sddmm` in plain torch, on any device, in O(nnz batch) memory."""
     rows = torch.repeat_interleave(crow_indices.diff(), output_size=col_indices.shape[0])
+    dtype = sum_dtype(input)
+    grad_output, input = grad_output.to(dtype), input.to(dtype)
     return (grad_output[:, rows] * input[:, col_indices.long()]).sum(0)

@@ -19,19 +19,22 @@ def spmm(
     """Multiply a batch by a sparse matrix: `output = input @ W.T + bias`.
 
     Args:
-        input: (batch, in_features), float32 or float64; made contiguous if it is not.
+        input: (batch, in_features), float32, float64, bfloat16 or float16; made contiguous if it
+            is not.
         crow_indices: (out_features + 1,) int64 row pointers of W.
         col_indices: (nnz,) int32 or int64 column of each nonzero of W.
-        values: (nnz,) nonzeros of W, of the dtype of `input`.
-        bias: (out_features,) of the dtype of `input`, or None.
+        values: (nnz,) nonzeros of W: float64 with a float64 input, float32 with any other. Products
+            are summed in this dtype.
+        bias: (out_features,) of the dtype of `values`, or None.
 
     Returns:
-        (batch, out_features), new memory. Not differentiable: see `ops.differentiable`.
+        (batch, out_features) of the dtype of `input`, new memory. Not differentiable: see
+        `ops.differentiable`.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
 
-    Cost: O(nnz batch) time; a scratch tile of at most 16 in_features values.
+    Cost: O(nnz batch) time; scratch for a few tiles of 32 samples.
     """
     output: Tensor = operators.spmm(input, crow_indices, col_indices, values, bias)
     return output
@@ -59,6 +62,6 @@ def spmm_reference(
     """Compute `spmm` in plain torch, on any device, in O(nnz batch) memory."""
     out_features = crow_indices.shape[0] - 1
     rows = torch.repeat_interleave(crow_indices.diff(), output_size=values.shape[0])
-    products = input[:, col_indices.long()] * values
-    output = input.new_zeros((input.shape[0], out_features)).index_add_(1, rows, products)
-    return output if bias is None else output + bias
+    products = input[:, col_indices.long()].to(values.dtype) * values
+    output = values.new_zeros((input.shape[0], out_features)).index_add_(1, rows, products)
+    return (output if bias is None else output + bias).to(input.dtype)

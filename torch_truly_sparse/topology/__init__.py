@@ -5,10 +5,11 @@ output unit, then input unit, and unique.
 """
 
 from .coordinates import check_indices, from_positions, index_dtype, to_positions
-from .counts import count_connections
+from .counts import as_int, count_connections
 from .random import draw_seed, random_empty_positions, random_indices
 
 __all__ = [
+    "as_int",
     "check_indices",
     "count_connections",
     "draw_seed",

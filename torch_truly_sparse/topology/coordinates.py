@@ -46,14 +46,20 @@ def check_indices(indices: Tensor, out_features: int, in_features: int) -> tuple
         )
     if indices.layout != torch.strided:
         raise TypeError(f"`indices` must be a strided tensor, got layout {indices.layout}")
-    indices = indices.detach()
-    crow_indices = compress(indices, out_features, in_features)
-    dtype = index_dtype(out_features, in_features, indices.shape[1])
-    return indices.to(dtype).contiguous(), crow_indices
+    with torch.inference_mode(False):  # a layer keeps these, and they must serve training, too
+        indices = indices.detach()
+        crow_indices = compress(indices, out_features, in_features)
+        dtype = index_dtype(out_features, in_features, indices.shape[1])
+        return indices.to(dtype).contiguous(), crow_indices
 
 
 def check_size(out_features: int, in_features: int) -> None:
     """Raise a ValueError unless every position of such a matrix has a 64-bit number."""
+    if out_features < 0 or in_features < 0:
+        raise ValueError(
+            "`in_features` and `out_features` must not be negative, got "
+            f"{in_features} and {out_features}"
+        )
     if out_features * in_features > _INT64_MAX // 2:
         raise ValueError(
             "`in_features` times `out_features` must stay below 2**62, got "
@@ -71,7 +77,7 @@ def to_positions(indices: Tensor, in_features: int) -> Tensor:
     Returns:
         (nnz,) int64, increasing, new memory.
     """
-    return indices[0].long().mul_(in_features).add_(indices[1])
+    return indices[0].to(torch.int64, copy=True).mul_(in_features).add_(indices[1])
 
 
 def from_positions(positions: Tensor, out_features: int, in_features: int) -> Tensor:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+from fractions import Fraction
+from typing import SupportsIndex
+
 from .coordinates import check_size
 
 
@@ -48,18 +52,24 @@ def count_connections(
     if density is not None:
         if not 0 <= density <= 1:
             raise ValueError(f"`density` must lie in [0, 1], got {density}")
-        return round(density * positions)
+        return round(Fraction(density) * positions)  # exact, whatever the size
     if epsilon is not None:
         if not 0 <= epsilon < float("inf"):
             raise ValueError(f"`epsilon` must be a finite number of at least 0, got {epsilon}")
         return min(round(epsilon * (in_features + out_features)), positions)
-    if isinstance(nnz, bool) or not isinstance(nnz, int):
-        raise TypeError(f"`nnz` must be an int, got {type(nnz).__name__}")
+    nnz = as_int(nnz, "nnz")
     if not 0 <= nnz <= positions:
         raise ValueError(
             f"`nnz` must lie in [0, in_features * out_features] = [0, {positions}], got {nnz}"
         )
     return nnz
+
+
+def as_int(value: SupportsIndex | None, name: str) -> int:
+    """Take an int, or what stands for one (a NumPy integer); a TypeError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise TypeError(f"`{name}` must be an int, got {type(value).__name__}")
+    return operator.index(value)
 
 
 def _named(

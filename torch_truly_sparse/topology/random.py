@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..ops.sample import sample
-from .coordinates import from_positions
+from .coordinates import check_size, from_positions
 
 
 def draw_seed(generator: torch.Generator | None) -> int:
@@ -45,6 +45,12 @@ def random_indices(
 
     Cost: O(nnz) time and memory; nothing of size out_features * in_features.
     """
+    check_size(out_features, in_features)
+    if not 0 <= nnz <= out_features * in_features:
+        raise ValueError(
+            f"`nnz` must lie in [0, {out_features * in_features}] for a layer of "
+            f"{in_features} x {out_features}, got {nnz}"
+        )
     positions = sample(out_features * in_features, nnz, draw_seed(generator))
     return from_positions(positions, out_features, in_features)
 

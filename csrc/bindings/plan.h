@@ -1,0 +1,108 @@
+// Every choice that the products make: tile width, what runs in parallel, how much scratch.
+//
+// The choices follow from shapes and cache sizes. Those that change the order of a sum (the width
+// of the tiles) do not look at the number of threads, so the bits of a result do not depend on it.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+
+#if defined(__linux__)
+#include <unistd.h>
+#endif
+
+namespace tts {
+
+// Cache sizes in bytes: what the system says, within what is plausible for one core's share.
+struct Caches {
+  int64_t l2, l3;
+};
+
+inline const Caches& caches() {
+  static const Caches found = [] {
+    int64_t l2 = 0, l3 = 0;
+#if defined(__linux__) && defined(_SC_LEVEL2_CACHE_SIZE)
+    l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+    constexpr int64_t kib = 1024, mib = 1024 * kib;
+    return Caches{l2 > 0 ? std::clamp(l2, 256 * kib, 4 * mib) : mib,
+                  l3 > 0 ? std::clamp(l3, 4 * mib, 32 * mib) : 16 * mib};
+  }();
+  return found;
+}
+
+// One visit of a nonzero (load its index and value, multiply a row of the tile) takes 0.4 to 1 ns
+// from L2, a fork and join about 5 microseconds (both measured): fewer visits than this are not
+// worth a second thread.
+constexpr int64_t serial_visits = 1 << 14;
+
+// Samples side by side: a batch is cut into tiles of the widest width; the rest gets one tile of
+// the narrowest width that holds it.
+constexpr int64_t widest_tile_bytes = 128;
+
+template <class T>
+constexpr int widest_tile = widest_tile_bytes / static_cast<int>(sizeof(T));
+
+template <class T>
+constexpr int tile_width(int64_t samples) {
+  return samples <= 1 ? 1 : samples <= 2 ? 2 : samples <= 4 ? 4 : samples <= 8 ? 8
+         : samples <= 16 ? 16 : widest_tile<T>;
+}
+
+// Calls f(integral_constant<int, L>) for L = tile_width<T>(samples).
+template <class T, class F>
+auto for_tile_width(int64_t samples, const F& f) {
+  switch (tile_width<T>(samples)) {
+    case 1: return f(std::integral_constant<int, 1>{});
+    case 2: return f(std::integral_constant<int, 2>{});
+    case 4: return f(std::integral_constant<int, 4>{});
+    case 8: return f(std::integral_constant<int, 8>{});
+    case 16: return f(std::integral_constant<int, 16>{});
+    default: return f(std::integral_constant<int, widest_tile<T>>{});
+  }
+}
+
+// How a product over a batch runs.
+struct Plan {
+  int64_t tiles;       // number of tiles of the batch, the last one possibly narrower
+  int64_t panel;       // tiles that are held, transposed, at a time
+  bool tiles_apart;    // each thread takes whole tiles; otherwise all share the rows of a panel
+  int64_t workers;     // threads that take part
+};
+
+// For a product of nnz nonzeros over `batch` samples of `features` activations each.
+template <class T>
+Plan make_plan(int64_t batch, int64_t features, int64_t nnz, int64_t rows, int64_t threads,
+               bool can_split_batch) {
+  constexpr int64_t L = widest_tile<T>;
+  Plan plan{};
+  plan.tiles = (batch + L - 1) / L;
+  const int64_t visits = (nnz + rows + features) * plan.tiles;
+  plan.workers = visits < serial_visits ? 1 : threads;
+  // Whole tiles to each thread: one fork, no barrier between filling a tile and using it. With
+  // few tiles the last ones would leave threads idle; then all threads share each tile's rows.
+  plan.tiles_apart = can_split_batch && (plan.workers == 1 || plan.tiles % plan.workers == 0 ||
+                                         plan.tiles >= 4 * plan.workers);
+  const int64_t tile_bytes = std::max<int64_t>(
+      1, features * tile_width<T>(std::min(batch, L)) * static_cast<int64_t>(sizeof(T)));
+  plan.panel = std::clamp<int64_t>(caches().l3 / 4 / tile_bytes, 1, std::max<int64_t>(plan.tiles, 1));
+  return plan;
+}
+
+// The input gradient reads the weights in the transposed order where one is given and the batch is
+// larger than this; otherwise it scatters in row order. Below, one gather pass over `values` costs
+// more than the stores of the scatter (measured: equal at 16 samples, twice the time at 2).
+constexpr int64_t scatter_batch = 16;
+
+// How many parts of the rows scatter side by side, each into sums of its own that are added up
+// afterwards. It follows from shapes alone, for the bits; a power of two, so that the parts divide
+// among threads; few enough that clearing and adding the sums stays a fraction of the work.
+inline int64_t scatter_parts(int64_t nnz, int64_t columns, int64_t tiles) {
+  int64_t parts = 1;
+  while (tiles * parts < 8 && nnz >= serial_visits && nnz / (2 * parts) >= 4 * columns) parts *= 2;
+  return parts;
+}
+
+}  // namespace tts
