@@ -1,0 +1,113 @@
+"""The command line: what may be given, and what it means for the settings."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from microarray_study.settings import METHODS, Settings
+
+OUTPUT = Path("results/microarray")
+SPLITS = 3
+QUICK_EPOCHS = 3
+
+
+def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; a wrong value ends the program with status 2 and one clear line."""
+    default = Settings()
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("files", nargs="*", type=Path, metavar="FILE", help=".mat, .npz or .csv; none: made up")
+    add("--label", metavar="NAME", help="column of a .csv with the labels (default: the last)")
+    add("--splits", type=whole(1), help=f"how many splits of 2/3 and 1/3 (default: {SPLITS})")
+    add(
+        "--methods",
+        type=some_methods,
+        default=list(METHODS),
+        metavar="LIST",
+        help=f"which to compare, separated by commas (default: {','.join(METHODS)})",
+    )
+    setting = parser.add_argument_group("settings of the networks, the same for every data set")
+    add = setting.add_argument
+    add("--epochs", type=whole(1), help=f"(default: {default.epochs})")
+    add("--batch-size", type=whole(1), help=f"(default: {default.batch_size})")
+    add("--lr", type=number(0), help=f"learning rate (default: {default.lr:g})")
+    add("--epsilon", type=number(0), help=f"Erdos-Renyi density (default: {default.epsilon:g})")
+    add("--fraction", type=number(0, 1), help=f"replaced an epoch (default: {default.fraction:g})")
+    sizes = ",".join(map(str, default.hidden))
+    add("--hidden", type=layer_sizes, metavar="LIST", help=f"units a layer (default: {sizes})")
+    add("--seed", type=whole(0), help=f"(default: {default.seed})")
+    add("--threads", type=whole(1), help=f"of each training (default: {default.threads})")
+    output = parser.add_argument_group("output")
+    add = output.add_argument
+    add("--output", type=Path, metavar="FOLDER", help=f"for JSON and pictures (default: {OUTPUT})")
+    add("--restart", action="store_true", help="do again what an earlier call has done")
+    add("--quick", action="store_true", help=f"{QUICK_EPOCHS} epochs, 1 split: does it run at all?")
+    add("--markdown", action="store_true", help="print results files as Markdown tables, no more")
+
+    options = parser.parse_args(arguments)
+    if options.splits is None:
+        options.splits = 1 if options.quick else SPLITS
+    if options.output is None:
+        options.output = OUTPUT.with_name("microarray-quick") if options.quick else OUTPUT
+    return options
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The default settings with what the command line says otherwise."""
+    given = ("epochs", "batch_size", "lr", "epsilon", "fraction", "hidden", "seed", "threads")
+    said = {name: getattr(options, name) for name in given if getattr(options, name) is not None}
+    quick = {"epochs": QUICK_EPOCHS} if options.quick else {}
+    return replace(Settings(), **(quick | said))
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A reader of whole numbers of at least `least`."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number of at least {least}, got {text!r}"
+            )
+        return value
+
+    return read
+
+
+def number(above: float, most: float = math.inf) -> Callable[[str], float]:
+    """A reader of finite numbers above one and up to another."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (above < value <= most and math.isfinite(value)):
+            limit = "" if most == math.inf else f" and at most {most:g}"
+            raise argparse.ArgumentTypeError(f"must be above {above:g}{limit}, got {text!r}")
+        return value
+
+    return read
+
+
+def layer_sizes(text: str) -> tuple[int, ...]:
+    """Read the units of the hidden layers, such as 1000,1000,1000."""
+    return tuple(map(whole(1), text.split(",")))
+
+
+def some_methods(text: str) -> list[str]:
+    """Read names of methods, such as sparse,dense."""
+    names = text.split(",")
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"must be among {', '.join(METHODS)}, got {unknown[0]!r}")
+    return [method for method in METHODS if method in names]

@@ -1,0 +1,176 @@
+"""Results as JSON: one file a data set, complete after every run, continued where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from microarray_study.data_set import DataSet
+from microarray_study.errors import InputError, RunError
+from microarray_study.settings import METHODS, Settings
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """One method on one split of one data set.
+
+    `accuracy` is that of the last epoch. The three lists have an entry for each epoch and are empty
+    for what is not trained in epochs; `seconds` is all of the training, tests left out.
+    """
+
+    split: int  # from 1
+    method: str
+    seed: int
+    accuracy: float
+    test_samples: int
+    weights: int  # connections that have a weight
+    stored_weights: int  # numbers held for them
+    seconds: float
+    seconds_per_epoch: float | None  # median
+    peak_bytes: int | None  # added to the process by building and training
+    train_loss: list[float] = field(default_factory=list)
+    test_accuracy: list[float] = field(default_factory=list)
+    epoch_seconds: list[float] = field(default_factory=list)
+    evolution: dict[str, int] | None = None
+    chosen: dict[str, float] | None = None
+
+
+@dataclass
+class Results:
+    """All runs on one data set, and what they have in common."""
+
+    path: Path
+    data_set: dict[str, Any]
+    settings: dict[str, Any]
+    environment: dict[str, str]
+    runs: list[Run] = field(default_factory=list)
+
+    def has(self, split: int, method: str) -> bool:
+        """Whether this run is done."""
+        return any(run.split == split and run.method == method for run in self.runs)
+
+    def add(self, run: Run) -> None:
+        """Keep a run and write the file anew: whole, or not at all."""
+        order = list(METHODS)
+        runs = sorted([*self.runs, run], key=lambda r: (r.split, order.index(r.method)))
+        try:
+            with _replacing(self.path) as temporary:
+                temporary.write_text(self._text(runs), encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written: {error}") from error
+        self.runs = runs
+
+    def by_method(self) -> dict[str, list[Run]]:
+        """The runs of each method that has any, in the order of `METHODS`."""
+        methods = {m: [run for run in self.runs if run.method == m] for m in METHODS}
+        return {method: runs for method, runs in methods.items() if runs}
+
+    def _text(self, runs: list[Run]) -> str:
+        """JSON with one run a line: short enough to look into, and to compare line by line."""
+        head = {"schema": SCHEMA, "data_set": self.data_set}
+        head |= {"settings": self.settings, "environment": self.environment}
+        lines = ",\n".join("    " + json.dumps(_rounded(asdict(run))) for run in runs)
+        return json.dumps(head, indent=2)[:-2] + f',\n  "runs": [\n{lines}\n  ]\n}}\n'
+
+
+def open_results(
+    folder: Path, data: DataSet, settings: Settings, environment: dict[str, str], restart: bool
+) -> Results:
+    """The results of this data set in `folder`, with what an earlier call has done already.
+
+    Raises `InputError` if they come from other data, settings or another machine: such figures must
+    not stand in one table.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {folder}: cannot be made a folder: {error}") from error
+    fresh = Results(
+        folder / f"{data.name}.json",
+        {
+            "name": data.name,
+            "source": data.source,
+            "fingerprint": data.fingerprint,
+            "samples": data.features.shape[0],
+            "features": data.features.shape[1],
+            "classes": data.class_sizes,
+        },
+        json.loads(json.dumps(asdict(settings))),  # as it will be read back: lists for tuples
+        environment,
+    )
+    if restart or not fresh.path.exists():
+        return fresh
+    old = load_results(fresh.path)
+    differences = [
+        *_differences("data", old.data_set, fresh.data_set, ignore=("source",)),
+        *_differences("", old.settings, fresh.settings),
+        *_differences("", old.environment, fresh.environment),
+    ]
+    if differences:
+        raise InputError(
+            f"{fresh.path}: holds results of another setting ({'; '.join(differences)}); use "
+            "--restart to replace them, or another --output to keep them"
+        )
+    return old
+
+
+def load_results(path: Path) -> Results:
+    """Read a file that `Results.add` has written."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: is no readable results file: {error}") from error
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise InputError(f"{path}: expected results of schema {SCHEMA}, got {schema!r}")
+    try:
+        runs = [Run(**run) for run in content["runs"]]
+        return Results(path, content["data_set"], content["settings"], content["environment"], runs)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: is no complete results file: {error}") from error
+
+
+def mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
+    """The mean, and the sample deviation where there are two values or more."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place at the end, in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _differences(
+    what: str, old: dict[str, Any], new: dict[str, Any], ignore: tuple[str, ...] = ()
+) -> list[str]:
+    names = [name for name in {**old, **new} if name not in ignore]
+    return [
+        f"{what} {name}: {old.get(name)} there, {new.get(name)} now".strip()
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+def _rounded(value: Any) -> Any:
+    """Six digits are more than any of these figures is worth."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    return [_rounded(entry) for entry in value] if isinstance(value, list) else value

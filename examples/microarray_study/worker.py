@@ -1,0 +1,154 @@
+"""One run, from the data to its figures, and the process that does it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from microarray_study.data_set import DataSet
+from microarray_study.errors import RunError
+from microarray_study.measuring import PeakMemory
+from microarray_study.results import Run
+from microarray_study.settings import NETWORKS, Settings
+from microarray_study.splits import Parts, standardise, stratified_split
+
+if TYPE_CHECKING:
+    import torch
+
+Report = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Train `method` on split number `split` (from 1) of `data`."""
+
+    data: DataSet
+    method: str
+    split: int
+    settings: Settings
+
+    @property
+    def seed(self) -> int:
+        """The same for every method: they share split, batches and, the twins, topologies."""
+        return self.settings.seed_of(self.split)
+
+
+def run_job(job: Job, report: Report) -> Run:
+    """Do a job in this process."""
+    return _run_network(job, report) if job.method in NETWORKS else _run_classic(job)
+
+
+def _run_network(job: Job, report: Report) -> Run:
+    # Imported here: the classic way needs no torch, and measures its own memory without it.
+    import torch
+
+    from microarray_study import networks, training
+
+    settings = job.settings
+    torch.set_num_threads(settings.threads)
+    split = stratified_split(job.data.labels, settings.test_fraction, job.seed)
+    parts = standardise(job.data, split)
+
+    def build(features: int, layout: Settings) -> torch.nn.Module:
+        generator = torch.Generator().manual_seed(job.seed)
+        classes = len(job.data.classes)
+        return networks.build_network(job.method, features, classes, layout, generator)
+
+    _warm_up(build, parts, settings, job.seed)
+    with PeakMemory() as memory:
+        network = build(parts.train_features.shape[1], settings)
+        curves, evolution = training.train(
+            network,
+            parts,
+            settings,
+            job.seed,
+            lambda curves: report(
+                {"loss": curves.train_loss[-1], "accuracy": curves.test_accuracy[-1]}
+            ),
+        )
+    return Run(
+        split=job.split,
+        method=job.method,
+        seed=job.seed,
+        accuracy=curves.test_accuracy[-1],
+        test_samples=len(parts.test_labels),
+        weights=networks.connections(network),
+        stored_weights=networks.stored_weights(network),
+        seconds=sum(curves.seconds),
+        seconds_per_epoch=statistics.median(curves.seconds),
+        peak_bytes=memory.added_bytes,
+        train_loss=curves.train_loss,
+        test_accuracy=curves.test_accuracy,
+        epoch_seconds=curves.seconds,
+        evolution=training.evolution_summary(evolution),
+    )
+
+
+def _warm_up(
+    build: Callable[[int, Settings], torch.nn.Module], parts: Parts, settings: Settings, seed: int
+) -> None:
+    """Train a tiny network of the same kind, so that torch loads what it loads on first use.
+
+    Thread pools, autograd and kernels are some megabytes that belong to no network; a truly sparse
+    one is not much larger than they are.
+    """
+    from microarray_study import training
+
+    tiny = replace(settings, hidden=(64, 64), epsilon=2.0, epochs=2, lr=0.0)
+    few = replace(
+        parts,
+        train_features=parts.train_features[:8, :64],
+        train_labels=parts.train_labels[:8],
+        test_features=parts.test_features[:8, :64],
+        test_labels=parts.test_labels[:8],
+    )
+    training.train(build(few.train_features.shape[1], tiny), few, tiny, seed, lambda _: None)
+
+
+def _run_classic(job: Job) -> Run:
+    from microarray_study import two_phase
+
+    split = stratified_split(job.data.labels, job.settings.test_fraction, job.seed)
+    with PeakMemory() as memory:
+        started = time.perf_counter()
+        search = two_phase.fit_classic(
+            job.data, split, job.settings, job.seed, select=job.method == "two_phase"
+        )
+        seconds = time.perf_counter() - started
+    correct = search.predict(job.data.features[split.test]) == job.data.labels[split.test]
+    weights = two_phase.weight_count(search)
+    return Run(
+        split=job.split,
+        method=job.method,
+        seed=job.seed,
+        accuracy=float(correct.mean()),
+        test_samples=len(split.test),
+        weights=weights,
+        stored_weights=weights,
+        seconds=seconds,
+        seconds_per_epoch=None,
+        peak_bytes=memory.added_bytes,
+        chosen=two_phase.chosen(search),
+    )
+
+
+def main() -> None:
+    """Read a job from standard input; write a line for each epoch, then one with the result."""
+    lines = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever else prints goes where the errors go
+
+    def send(kind: str, content: Any) -> None:
+        lines.write(json.dumps({kind: content}) + "\n")
+
+    job = pickle.load(sys.stdin.buffer)
+    try:
+        send("run", asdict(run_job(job, lambda epoch: send("epoch", epoch))))
+    except RunError as error:
+        send("error", str(error))
