@@ -1,0 +1,134 @@
+"""To and from dense layers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from oracles import (
+    MASKS,
+    VALUE_DTYPES,
+    same_bits,
+    valid_topology,
+)
+from small_layers import of_mask, small
+from torch import nn
+
+from torch_truly_sparse import TrulySparseLinear
+
+# nn.Linear says so of itself, as the tests convert layers that have no inputs.
+pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+each_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
+each_value_dtype = pytest.mark.parametrize("dtype", VALUE_DTYPES, ids=str)
+LEADING = [(), (1,), (4,), (0,), (2, 3), (2, 0, 3), (1, 2, 1, 5)]
+
+
+# Weight, to_dense, from_dense
+
+
+@each_mask
+def test_weight_is_a_coalesced_sparse_tensor_of_the_dense_weight(mask):
+    layer = of_mask(mask)
+    assert layer.weight.is_coalesced()
+    assert layer.weight.shape == mask.shape
+    with torch.sparse.check_sparse_tensor_invariants():
+        assert torch.equal(layer.weight.to_dense(), layer.to_dense().weight)
+
+
+def test_gradients_flow_through_weight_to_values():
+    layer = small()
+    penalty = torch.sparse.sum(layer.weight * layer.weight)
+    penalty.backward()
+    torch.testing.assert_close(layer.values.grad, 2 * layer.values.detach())
+
+
+@each_mask
+def test_to_dense_and_back_changes_nothing(mask):
+    layer = of_mask(mask, torch.float64)
+    dense = layer.to_dense()
+    assert torch.equal(dense.weight != 0, mask)
+    back = TrulySparseLinear.from_dense(dense, mask=mask)
+    assert torch.equal(back.indices, layer.indices)
+    assert same_bits(back.values, layer.values)
+    assert same_bits(back.bias, layer.bias)
+
+
+def test_to_dense_leaves_the_global_generator_alone():
+    layer = small()
+    before = torch.get_rng_state()
+    layer.to_dense()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("density", [0, 0.01, 0.1, 0.5, 0.77, 1])
+def test_from_dense_keeps_the_largest_magnitudes(density):
+    linear = nn.Linear(13, 7)
+    layer = TrulySparseLinear.from_dense(linear, density=density)
+    magnitudes = linear.weight.detach().abs()
+    assert layer.nnz == round(density * 91)
+    assert valid_topology(layer.indices, 7, 13)
+    kept = torch.zeros(7, 13, dtype=torch.bool)
+    kept[layer.indices[0].long(), layer.indices[1].long()] = True
+    assert torch.equal(layer.values.detach(), linear.weight.detach()[kept])
+    if 0 < layer.nnz < 91:
+        assert magnitudes[kept].min() >= magnitudes[~kept].max()
+    assert same_bits(layer.bias, linear.bias)
+
+
+@pytest.mark.parametrize("nnz", [0, 1, 3, 6])
+def test_from_dense_counts_exactly_where_magnitudes_tie(nnz):
+    linear = nn.Linear(3, 2, bias=False)
+    nn.init.constant_(linear.weight, -0.5)
+    layer = TrulySparseLinear.from_dense(linear, density=nnz / 6)
+    assert layer.nnz == nnz
+    assert valid_topology(layer.indices, 2, 3)
+
+
+def test_from_dense_copies():
+    linear = nn.Linear(13, 7)
+    layer = TrulySparseLinear.from_dense(linear, density=0.5)
+    before = linear.weight.detach().clone()
+    nn.init.zeros_(layer.values)
+    nn.init.ones_(layer.bias)
+    assert same_bits(linear.weight, before)
+    assert not (linear.bias == 1).any()
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("flags", [(True, False), (False, True)])
+@each_value_dtype
+def test_conversions_keep_mode_flags_and_dtype(training, flags, dtype):
+    linear = nn.Linear(13, 7, dtype=dtype).train(training)
+    linear.weight.requires_grad_(flags[0])
+    linear.bias.requires_grad_(flags[1])
+    layer = TrulySparseLinear.from_dense(linear, density=0.5)
+    dense = layer.to_dense()
+    for module, weight in (layer, layer.values), (dense, dense.weight):
+        assert module.training == training
+        assert (weight.requires_grad, module.bias.requires_grad) == flags
+        assert weight.dtype == module.bias.dtype == dtype
+    assert TrulySparseLinear.from_dense(nn.Linear(3, 2, bias=False), density=1).bias is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({}, TypeError, "exactly one of `density` and `mask`"),
+        ({"density": 0.5, "mask": torch.ones(2, 3).bool()}, TypeError, "exactly one of"),
+        ({"density": 1.5}, ValueError, r"`density` must lie in \[0, 1\], got 1.5"),
+        ({"mask": torch.ones(2, 3)}, TypeError, "`mask` must be a bool tensor, got torch.float32"),
+        ({"mask": [[True]]}, TypeError, "`mask` must be a bool tensor, got list"),
+        (
+            {"mask": torch.ones(3, 2).bool()},
+            ValueError,
+            r"shape of the weight \(2, 3\), got \(3, 2",
+        ),
+    ],
+)
+def test_from_dense_refuses_what_it_cannot_follow(arguments, error, text):
+    with pytest.raises(error, match=text):
+        TrulySparseLinear.from_dense(nn.Linear(3, 2), **arguments)
+
+
+def test_from_dense_wants_a_linear_layer():
+    with pytest.raises(TypeError, match=r"`linear` must be an nn.Linear, got Conv1d"):
+        TrulySparseLinear.from_dense(nn.Conv1d(1, 1, 1), density=0.5)
