@@ -15,6 +15,7 @@ from small_layers import seeded, small
 from torch import Tensor, nn
 
 from torch_truly_sparse import TrulySparseLinear
+from torch_truly_sparse.nn import LinearUniform
 
 # nn.Linear says so of itself, as the tests convert layers that have no inputs.
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
@@ -52,6 +53,14 @@ def _assert_uniform(values: Tensor, bounds: Tensor) -> None:
     assert abs(relative.square().mean().item() - 1 / 3) < 5 * (4 / 45 / n) ** 0.5
 
 
+def test_the_default_is_the_scale_of_a_dense_layer_with_the_fan_in_that_each_unit_has():
+    (rows, _), values = _initialised("linear_uniform")
+    fan_in = torch.bincount(rows)[rows]
+    for fan in 400, 40, 4:
+        _assert_uniform(values[fan_in == fan], torch.tensor(1 / math.sqrt(fan)))
+    assert TrulySparseLinear(3, 3, nnz=1).init == LinearUniform()
+
+
 def test_he_uniform_scales_with_the_fan_in_that_each_unit_has():
     (rows, _), values = _initialised("he_uniform")
     fan_in = torch.bincount(rows)[rows]
@@ -80,7 +89,8 @@ def test_set_normal_has_deviation_a_tenth_and_zeros_are_zero():
 
 def test_he_uniform_keeps_the_variance_of_activations_through_relu():
     mean_square = torch.randn(2000, 1000).square().mean().item()
-    layers = [TrulySparseLinear(1000, 1000, density=0.03, bias=False) for _ in range(4)]
+    options = {"density": 0.03, "bias": False, "init": "he_uniform"}
+    layers = [TrulySparseLinear(1000, 1000, **options) for _ in range(4)]
     x = torch.randn(500, 1000)
     with torch.no_grad():
         for layer in layers:

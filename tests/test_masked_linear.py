@@ -32,7 +32,9 @@ def twins(nnz: int = 20, **options) -> tuple[TrulySparseLinear, MaskedLinear]:
 
 @each_nnz
 @each_value_dtype
-@pytest.mark.parametrize("init", ["he_uniform", "xavier_uniform", "set_normal", "zeros"])
+@pytest.mark.parametrize(
+    "init", ["linear_uniform", "he_uniform", "xavier_uniform", "set_normal", "zeros"]
+)
 def test_equal_generators_build_equal_twins(nnz, dtype, init):
     sparse, masked = twins(nnz, dtype=dtype, init=init)
     assert torch.equal(masked.indices, sparse.indices)
@@ -138,13 +140,13 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {
 
 
 def network(kind: Kind, dtype: torch.dtype) -> nn.Sequential:
-    generator = seeded()
+    options = {"init": "he_uniform", "generator": seeded(), "dtype": dtype}
     return nn.Sequential(
-        kind(20, 40, density=0.2, generator=generator, dtype=dtype),
+        kind(20, 40, density=0.2, **options),
         nn.Tanh(),
-        kind(40, 30, density=0.2, generator=generator, dtype=dtype),
+        kind(40, 30, density=0.2, **options),
         nn.Tanh(),
-        kind(30, 5, density=0.5, generator=generator, dtype=dtype),
+        kind(30, 5, density=0.5, **options),
     )
 
 

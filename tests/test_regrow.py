@@ -145,7 +145,9 @@ def test_uniform_fills_the_bounds_of_the_fans_that_are_there(init: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("init", ["set_normal", "he_uniform", "xavier_uniform", "zeros"])
+@pytest.mark.parametrize(
+    "init", ["set_normal", "linear_uniform", "he_uniform", "xavier_uniform", "zeros"]
+)
 def test_weights_have_the_dtype_of_the_layer(init: str, dtype: torch.dtype) -> None:
     weights, *_ = drawn(init, dtype)
     assert weights.dtype == dtype
@@ -153,7 +155,9 @@ def test_weights_have_the_dtype_of_the_layer(init: str, dtype: torch.dtype) -> N
     assert (init == "zeros") == weights.eq(0).all()
 
 
-@pytest.mark.parametrize("init", ["set_normal", "he_uniform", "xavier_uniform", "zeros"])
+@pytest.mark.parametrize(
+    "init", ["set_normal", "linear_uniform", "he_uniform", "xavier_uniform", "zeros"]
+)
 def test_no_connections_get_no_weights(init: str) -> None:
     none = torch.empty(2, 0, dtype=torch.int32)
     weights = tts.RandomRegrow(init).draw_weights(layer_of(3, 4), none, none, generator=None)

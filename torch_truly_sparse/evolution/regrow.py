@@ -67,8 +67,9 @@ class RandomRegrow(RegrowRule):
     A position that has just been dropped is empty, and may come back, as in the reference.
 
     Args:
-        init: weights of new connections: `"set_normal"` (N(0, 0.1^2), as in SET), `"he_uniform"`
-            or `"xavier_uniform"` (Curci et al. 2021), `"zeros"`, or an `Initializer`.
+        init: weights of new connections: `"set_normal"` (N(0, 0.1^2), as in SET),
+            `"linear_uniform"`, `"he_uniform"` or `"xavier_uniform"` (Curci et al. 2021),
+            `"zeros"`, or an `Initializer`.
 
     Source: SET, Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3).
 

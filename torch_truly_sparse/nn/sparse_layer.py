@@ -38,7 +38,7 @@ class SparseLayer(nn.Module, ABC):
         density: float | None = None,
         epsilon: float | None = None,
         nnz: int | None = None,
-        init: str | Initializer = "he_uniform",
+        init: str | Initializer = "linear_uniform",
         generator: torch.Generator | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
@@ -144,7 +144,8 @@ class SparseLayer(nn.Module, ABC):
         """Draw new weights in place; the bias becomes 0 (as in He et al. 2015 and in SET).
 
         Args:
-            init: `"he_uniform"`, `"xavier_uniform"`, `"set_normal"` (N(0, 0.1^2)), `"zeros"`, an
+            init: `"linear_uniform"` (the scale of `nn.Linear`), `"he_uniform"`,
+                `"xavier_uniform"`, `"set_normal"` (N(0, 0.1^2)), `"zeros"`, an
                 `Initializer`, or None for the one given at construction. The fans are those of
                 the sparse units: a unit's weights depend on how many connections it has.
             generator: source of randomness, or None for torch's default generator.

@@ -29,8 +29,9 @@ class TrulySparseLinear(SparseLayer):
         density: fraction of the connections that are there, or
         epsilon: scale of an Erdos-Renyi topology, round(epsilon (in + out)) connections, or
         nnz: the number of connections. Exactly one of the three.
-        init: `"he_uniform"`, `"xavier_uniform"`, `"set_normal"`, `"zeros"` or an `Initializer`;
-            the fans are those that each unit really has.
+        init: `"linear_uniform"` (the scale of `nn.Linear`), `"he_uniform"`, `"xavier_uniform"`,
+            `"set_normal"`, `"zeros"` or an `Initializer`; the fans are those that each unit
+            really has.
         generator: source of the topology and the weights; None is torch's default generator.
         device: where the layer lives; on `meta` it has shapes only (see `reset_topology`).
         dtype: float32 or float64; None is torch's default dtype.
