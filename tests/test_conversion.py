@@ -19,10 +19,6 @@ from torch_truly_sparse import TrulySparseLinear
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 each_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
 each_value_dtype = pytest.mark.parametrize("dtype", VALUE_DTYPES, ids=str)
-LEADING = [(), (1,), (4,), (0,), (2, 3), (2, 0, 3), (1, 2, 1, 5)]
-
-
-# Weight, to_dense, from_dense
 
 
 @each_mask

@@ -7,8 +7,6 @@ import math
 import pytest
 import torch
 from oracles import (
-    MASKS,
-    VALUE_DTYPES,
     same_bits,
 )
 from small_layers import seeded, small
@@ -19,9 +17,6 @@ from torch_truly_sparse.nn import LinearUniform
 
 # nn.Linear says so of itself, as the tests convert layers that have no inputs.
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-each_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
-each_value_dtype = pytest.mark.parametrize("dtype", VALUE_DTYPES, ids=str)
-LEADING = [(), (1,), (4,), (0,), (2, 3), (2, 0, 3), (1, 2, 1, 5)]
 
 
 # Initial weights

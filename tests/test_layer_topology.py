@@ -8,8 +8,6 @@ import pytest
 import torch
 from oracles import (
     INDEX_DTYPES,
-    MASKS,
-    VALUE_DTYPES,
     OperatorLog,
     random_mask,
     same_bits,
@@ -23,9 +21,6 @@ from torch_truly_sparse.topology import random_indices
 
 # nn.Linear says so of itself, as the tests convert layers that have no inputs.
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
-each_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
-each_value_dtype = pytest.mark.parametrize("dtype", VALUE_DTYPES, ids=str)
-LEADING = [(), (1,), (4,), (0,), (2, 3), (2, 0, 3), (1, 2, 1, 5)]
 
 
 # The topology as the user sees and changes it

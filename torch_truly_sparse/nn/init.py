@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -39,13 +39,10 @@ class Initializer(Protocol):
         ...  # pragma: no cover
 
 
-@dataclass(frozen=True)
-class HeUniform:
-    """Uniform in +-sqrt(6 / fan_in), fan_in being the connections that the unit has.
+class _FanUniform:
+    """Uniform in +-sqrt(gain / fans), the fans being the connections that are there."""
 
-    Keeps the variance of activations through ReLU layers. Source: He et al. 2015, "Delving deep
-    into rectifiers" (arXiv 1502.01852), there with the fan-in of a dense layer.
-    """
+    _gain: ClassVar[float]
 
     def draw(
         self,
@@ -58,55 +55,57 @@ class HeUniform:
         generator: torch.Generator | None,
     ) -> Tensor:
         """Draw as `Initializer.draw` says."""
-        fan_in = _degrees(indices[0], out_features)[connections[0].long()]
-        return _uniform(fan_in.to(dtype).reciprocal_().mul_(6).sqrt_(), generator)
+        fans = self._fans(connections, indices, out_features, in_features)
+        bounds = fans.to(dtype).reciprocal_().mul_(self._gain).sqrt_()
+        unit = _empty(bounds.shape[0], dtype, generator).uniform_(-1, 1, generator=generator)
+        return bounds.mul_(unit.to(bounds.device))
+
+    def _fans(
+        self, connections: Tensor, indices: Tensor, out_features: int, in_features: int
+    ) -> Tensor:
+        """Count the inputs of each connection's output unit."""
+        return torch.bincount(indices[0], minlength=out_features)[connections[0].long()]
 
 
 @dataclass(frozen=True)
-class LinearUniform:
+class LinearUniform(_FanUniform):
     """Uniform in +-1 / sqrt(fan_in), as `nn.Linear` draws its weights.
 
     The fan-in is that of the sparse unit, so that a sparse layer starts at the scale of the dense
     one that it replaces. He's weights are sqrt(6) times as large.
     """
 
-    def draw(
-        self,
-        connections: Tensor,
-        indices: Tensor,
-        out_features: int,
-        in_features: int,
-        *,
-        dtype: torch.dtype,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        """Draw as `Initializer.draw` says."""
-        fan_in = _degrees(indices[0], out_features)[connections[0].long()]
-        return _uniform(fan_in.to(dtype).reciprocal_().sqrt_(), generator)
+    _gain = 1.0
 
 
 @dataclass(frozen=True)
-class XavierUniform:
+class HeUniform(_FanUniform):
+    """Uniform in +-sqrt(6 / fan_in), fan_in being the connections that the unit has.
+
+    Keeps the variance of activations through ReLU layers. Source: He et al. 2015, "Delving deep
+    into rectifiers" (arXiv 1502.01852), there with the fan-in of a dense layer.
+    """
+
+    _gain = 6.0
+
+
+@dataclass(frozen=True)
+class XavierUniform(_FanUniform):
     """Uniform in +-sqrt(6 / (fan_in + fan_out)), the fans being the connections that are there.
 
     Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward
     neural networks", there with the fans of a dense layer.
     """
 
-    def draw(
-        self,
-        connections: Tensor,
-        indices: Tensor,
-        out_features: int,
-        in_features: int,
-        *,
-        dtype: torch.dtype,
-        generator: torch.Generator | None,
+    _gain = 6.0
+
+    def _fans(
+        self, connections: Tensor, indices: Tensor, out_features: int, in_features: int
     ) -> Tensor:
-        """Draw as `Initializer.draw` says."""
-        fans = _degrees(indices[0], out_features)[connections[0].long()]
-        fans += _degrees(indices[1], in_features)[connections[1].long()]
-        return _uniform(fans.to(dtype).reciprocal_().mul_(6).sqrt_(), generator)
+        """Count the inputs of each connection's output unit and the outputs of its input unit."""
+        fan_in = super()._fans(connections, indices, out_features, in_features)
+        fan_out = torch.bincount(indices[1], minlength=in_features)[connections[1].long()]
+        return fan_in + fan_out
 
 
 @dataclass(frozen=True)
@@ -180,15 +179,6 @@ def initializer(init: str | Initializer) -> Initializer:
             f"`init` must be a name or an object with a method `draw`, got {type(init).__name__}"
         )
     return init
-
-
-def _degrees(units: Tensor, count: int) -> Tensor:
-    return torch.bincount(units, minlength=count)
-
-
-def _uniform(bounds: Tensor, generator: torch.Generator | None) -> Tensor:
-    unit = _empty(bounds.shape[0], bounds.dtype, generator).uniform_(-1, 1, generator=generator)
-    return bounds.mul_(unit.to(bounds.device))
 
 
 def _empty(count: int, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
