@@ -10,7 +10,7 @@
 #include <string>
 
 #include "../kernels/half.h"
-#include "memory.h"
+#include "outputs.h"
 
 namespace tts {
 
@@ -55,15 +55,6 @@ const T* data(const Tensor& tensor) {
 template <class T>
 T* mutable_data(const Tensor& tensor) {
   return static_cast<T*>(tensor.mutable_data_ptr());
-}
-
-// An uninitialised output, on huge pages where it is large.
-inline Tensor fresh(const Tensor& like, std::initializer_list<int64_t> size, ScalarType dtype) {
-  Tensor output = torch::stable::new_empty(like, size, dtype);
-  const auto bytes = static_cast<size_t>(output.numel()) *
-                     static_cast<size_t>(output.element_size());
-  if (bytes >= huge_from) advise_huge_pages(output.mutable_data_ptr(), bytes);
-  return output;
 }
 
 // The number of rows that row pointers describe.

@@ -49,6 +49,8 @@ struct ScatterRows {
           from = k / column_window * column_window;
           to = nnz - from < column_window ? nnz : from + column_window;
           clamp_indices(col + from, to - from, columns, checked, in_range);
+          prefetch_stream(col + to + stream_ahead, column_window);
+          prefetch_stream(values + to + stream_ahead, column_window);
         }
         const int64_t stop = range.end < to ? range.end : to;
         // Four to a turn: a quarter faster at 2 samples (measured, 3312 x 3000).
@@ -61,23 +63,25 @@ struct ScatterRows {
   }
 };
 
-// dx[s, c] = sum over p of sums[p * stride + c * L + s] for c in [begin, end), in the order of p:
-// adds up what `parts` scatters left, and writes it row-major.
-//   sums (parts, stride), stride >= columns * L;  dx (samples, columns) row-major, no alias
+// dx[s, c] = sum over p of sums[p * part + c * Stride + s] for c in [begin, end), in the order of
+// p: adds up what `parts` scatters left, and writes it row-major.
+//   sums (parts, part), part >= columns * Stride;  dx (samples, columns) row-major, no alias
 // Cost: O((end - begin) parts L).
-template <class T, class X, int L>
+template <class T, class X, int L, int Stride = L>
 struct CollectColumns {
   template <int Bytes>
-  static TTS_INLINE bool apply(int64_t begin, int64_t end, int64_t parts, int64_t stride,
+  static TTS_INLINE bool apply(int64_t begin, int64_t end, int64_t parts, int64_t part,
                                const T* sums, X* dx, int64_t samples, int64_t columns) {
     alignas(64) T group[row_group * L];
     for (int64_t c = begin; c < end; c += row_group) {
       const int64_t grouped = end - c < row_group ? end - c : row_group;
-      for (int64_t i = 0; i < grouped * L; ++i) {
-        T sum = sums[c * L + i];
-        for (int64_t p = 1; p < parts; ++p) sum += sums[p * stride + c * L + i];
-        group[i] = sum;
-      }
+      for (int64_t g = 0; g < grouped; ++g)
+        for (int s = 0; s < L; ++s) {
+          const T* from = sums + (c + g) * Stride + s;
+          T sum = from[0];
+          for (int64_t p = 1; p < parts; ++p) sum += from[p * part];
+          group[g * L + s] = sum;
+        }
       write_rows<T, L, Bytes>(group, grouped, samples, dx + c, columns);
     }
     return true;

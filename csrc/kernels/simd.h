@@ -46,14 +46,30 @@ struct Lanes {
 
 template <class V, class T>
 TTS_INLINE V load(const T* from) {
-  V vector;
-  std::memcpy(&vector, from, sizeof(V));  // an unaligned vector load
-  return vector;
+  if constexpr (sizeof(V) == 8 && sizeof(T) == 4) {
+    return V{from[0], from[1]};  // GCC takes a copy of 8 bytes through an integer register
+  } else {
+    V vector;
+    std::memcpy(&vector, from, sizeof(V));  // an unaligned vector load
+    return vector;
+  }
 }
 
 template <class V, class T>
 TTS_INLINE void store(T* to, const V& vector) {
   std::memcpy(to, &vector, sizeof(V));
+}
+
+// Weights stream through the kernels while their activations are fetched at random, which leaves
+// the hardware's own prefetching behind: the lines are asked for this many nonzeros ahead
+// (measured: 1.05 to 0.70 ns a nonzero for 300,000 x 300,000 at 2 samples).
+constexpr int64_t stream_ahead = 512;
+
+// Asks for the lines of [from, from + count). Harmless beyond the end of an array.
+template <class T>
+TTS_INLINE void prefetch_stream(const T* from, int64_t count) {
+  constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
+  for (int64_t i = 0; i < count; i += line) __builtin_prefetch(from + i);
 }
 
 // The two permutations of which transposes and sums over lanes are made. For lane i of N, with H
@@ -66,6 +82,20 @@ TTS_INLINE V blend(const V& a, const V& b, std::index_sequence<i...>) {
 template <int H, class V, size_t... i>
 TTS_INLINE V exchange(const V& a, const V& b, std::index_sequence<i...>) {
   return __builtin_shufflevector(a, b, (i & H ? sizeof...(i) + i - H : i + H)...);
+}
+
+// The lanes of a, then those of b; the sums of neighbouring lanes; every lane twice.
+template <class V, size_t... i>
+TTS_INLINE auto concatenate(const V& a, const V& b, std::index_sequence<i...>) {
+  return __builtin_shufflevector(a, b, i...);
+}
+template <class V, size_t... i>
+TTS_INLINE auto sum_pairs(const V& a, std::index_sequence<i...>) {
+  return __builtin_shufflevector(a, a, 2 * i...) + __builtin_shufflevector(a, a, 2 * i + 1 ...);
+}
+template <class V, size_t... i>
+TTS_INLINE auto repeat_pairs(const V& a, std::index_sequence<i...>) {
+  return __builtin_shufflevector(a, a, (i / 2)...);
 }
 
 // Transposes the N x N block whose rows are v[0..N): log2(N) stages, each swapping the
@@ -92,6 +122,17 @@ TTS_INLINE auto sum_lanes(const F& vector) {
     using Index = std::make_index_sequence<N>;
     const auto a = sum_lanes<N, 2 * H, i>(vector), b = sum_lanes<N, 2 * H, i + H>(vector);
     return blend<H>(a, b, Index{}) + exchange<H>(a, b, Index{});
+  }
+}
+
+// N lanes made of groups of L: group g is the vector of L lanes that group(g) returns.
+template <int N, int L, int g, class F>
+TTS_INLINE auto pack(const F& group) {
+  if constexpr (N == L) {
+    return group(std::integral_constant<int, g>{});
+  } else {
+    const auto a = pack<N / 2, L, g>(group), b = pack<N / 2, L, g + N / 2 / L>(group);
+    return concatenate(a, b, std::make_index_sequence<N>{});
   }
 }
 

@@ -54,6 +54,8 @@ struct SpmmRows {
             from = k / column_window * column_window;
             to = nnz - from < column_window ? nnz : from + column_window;
             clamp_indices(col + from, to - from, columns, checked, in_range);
+            prefetch_stream(col + to + stream_ahead, column_window);
+            prefetch_stream(values + to + stream_ahead, column_window);
           }
           const int64_t stop = range.end < to ? range.end : to;
           const I* next = checked - from;

@@ -19,12 +19,12 @@ namespace tts {
 // 2048, density .02). A prefetch past the end of x is harmless.
 constexpr int prefetch_ahead = 32;
 
-// tile[(f - begin) * L + s] = x[s * features + f] for f in [begin, end), s < samples; the lanes
-// beyond `samples` become zero.
+// tile[(f - begin) * Stride + s] = x[s * features + f] for f in [begin, end), s < samples; the
+// lanes from `samples` to L become zero.
 //   x     (samples, features) row-major, 1 <= samples <= L
-//   tile  (end - begin, L), does not alias x
+//   tile  (end - begin, Stride >= L), does not alias x
 // Cost: O((end - begin) L).
-template <class T, int L, int Bytes, class X>
+template <class T, int L, int Bytes, int Stride = L, class X>
 TTS_INLINE void fill_tile(const X* x, int64_t samples, int64_t features, int64_t begin,
                           int64_t end, T* tile) {
   constexpr int W = Lanes<T, L, Bytes>::width;
@@ -40,13 +40,13 @@ TTS_INLINE void fill_tile(const X* x, int64_t samples, int64_t features, int64_t
           __builtin_prefetch(from + prefetch_ahead);
         }
         transpose_block<W / 2>(block);
-        for (int i = 0; i < W; ++i) store(tile + (f - begin + i) * L + first, block[i]);
+        for (int i = 0; i < W; ++i) store(tile + (f - begin + i) * Stride + first, block[i]);
       }
     }
   }
   for (; f < end; ++f)
     for (int s = 0; s < L; ++s)
-      tile[(f - begin) * L + s] = s < samples ? widen(x[s * features + f]) : T(0);
+      tile[(f - begin) * Stride + s] = s < samples ? widen(x[s * features + f]) : T(0);
 }
 
 // y[s * rows + g] = sums[g * L + s] for g < count, s < samples: the way out.
@@ -80,6 +80,53 @@ struct FillTile {
   static TTS_INLINE bool apply(const X* x, int64_t samples, int64_t features, int64_t begin,
                                int64_t end, T* tile) {
     fill_tile<T, L, Bytes>(x, samples, features, begin, end, tile + begin * L);
+    return true;
+  }
+};
+
+// The same for a tile (features, 2 L) that keeps room for sums beside the samples, set to zero.
+template <class X, class T, int L>
+struct FillTileBesideSums {
+  template <int Bytes>
+  static TTS_INLINE bool apply(const X* x, int64_t samples, int64_t features, int64_t begin,
+                               int64_t end, T* tile) {
+    fill_tile<T, L, Bytes, 2 * L>(x, samples, features, begin, end, tile + begin * 2 * L);
+    for (int64_t f = begin; f < end; ++f)
+      for (int s = 0; s < L; ++s) tile[f * 2 * L + L + s] = T(0);
+    return true;
+  }
+};
+
+// out[f] (+)= sum over s of tile[f, s] for f in [begin, end); a fixed order of s.
+//   tile (features, L), lanes without a sample are zero; out (features), no alias
+// Cost: O((end - begin) L).
+template <class T, int L>
+struct SumTile {
+  template <int Bytes>
+  static TTS_INLINE bool apply(const T* tile, int64_t begin, int64_t end, bool accumulate,
+                               T* out) {
+    using V = typename Lanes<T, L, Bytes>::V;
+    constexpr int W = Lanes<T, L, Bytes>::width, count = Lanes<T, L, Bytes>::count;
+    const auto sum_of = [&](int64_t f) __attribute__((always_inline)) {
+      V sum = load<V>(tile + f * L);
+      for (int v = 1; v < count; ++v) sum += load<V>(tile + f * L + v * W);
+      return sum;
+    };
+    int64_t f = begin;
+    for (; f + W <= end; f += W) {
+      V sums = sum_lanes<W, 1, 0>([&](auto j) __attribute__((always_inline)) {
+        return sum_of(f + j);
+      });
+      if (accumulate) sums += load<V>(out + f);
+      store(out + f, sums);
+    }
+    for (; f < end; ++f) {  // the same tree, of which one lane counts
+      const V one = sum_of(f);
+      const V sums = sum_lanes<W, 1, 0>([&](auto) __attribute__((always_inline)) { return one; });
+      T lanes[W];
+      store(lanes, sums);
+      out[f] = accumulate ? out[f] + lanes[0] : lanes[0];
+    }
     return true;
   }
 };

@@ -9,17 +9,20 @@ from .compress import compress
 from .sample import sample
 from .sddmm import sddmm
 from .spmm import spmm
+from .spmm_backward import LayerGradients, spmm_backward
 from .spmm_transposed import SCATTER_BATCH, spmm_transposed
 from .transpose import TransposedOrder, transpose
 
 __all__ = [
     "SCATTER_BATCH",
+    "LayerGradients",
     "TransposedOrder",
     "column_sum",
     "compress",
     "sample",
     "sddmm",
     "spmm",
+    "spmm_backward",
     "spmm_transposed",
     "transpose",
 ]

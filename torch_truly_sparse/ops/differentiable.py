@@ -19,6 +19,7 @@ from torch.autograd.function import FunctionCtx
 from .column_sum import column_sum as _column_sum
 from .sddmm import sddmm as _sddmm
 from .spmm import spmm as _spmm
+from .spmm_backward import spmm_backward as _spmm_backward
 from .spmm_transposed import spmm_transposed as _spmm_transposed
 from .transpose import TransposedOrder
 
@@ -94,6 +95,21 @@ class _Spmm(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         (input, values), orders = _kept(ctx)
         for_input, for_values, for_bias = ctx.needs_input_grad[:3]
+        if for_values and not torch.is_grad_enabled():
+            crow_indices, col_indices, _, transposed = orders
+            return (
+                *_spmm_backward(
+                    grad_output,
+                    input,
+                    crow_indices,
+                    col_indices,
+                    values,
+                    transposed,
+                    for_input=for_input,
+                    for_bias=for_bias,
+                ),
+                *_no_gradient,
+            )
         return (
             spmm_transposed(grad_output, values, orders) if for_input else None,
             sddmm(grad_output, input, orders) if for_values else None,

@@ -1,0 +1,40 @@
+// A stretch of nonzeros, checked and with their rows written out, so that loops need not know
+// where rows end.
+#pragma once
+
+#include <cstdint>
+
+#include "bounds.h"
+#include "simd.h"
+
+namespace tts {
+
+// Up to `most` nonzeros, and W more entries that repeat the last one: vectors of W may run over
+// the end.
+template <class I, int W>
+struct NonzeroWindow {
+  static constexpr int most = 512;  // columns and rows of a window stay in L1
+
+  alignas(64) I columns[most + 16];
+  alignas(64) int64_t rows[most + 16];
+
+  // Reads nonzeros [from, from + count), 1 <= count <= most, of rows [row, last): their columns,
+  // clamped to [0, extent), and their rows. `row` is the first of these rows at the first call and
+  // carries over to the next one. The row pointers have been checked (row_range).
+  TTS_INLINE void read(const int64_t* crow, const I* col, int64_t from, int64_t count,
+                       int64_t extent, int64_t& row, int64_t last, bool& in_range) {
+    clamp_indices(col + from, count, extent, columns, in_range);
+    for (int64_t i = 0; i < count;) {
+      while (row + 1 < last && crow[row + 1] <= from + i) ++row;
+      const int64_t end =
+          row + 1 < last && crow[row + 1] < from + count ? crow[row + 1] - from : count;
+      for (; i < end; ++i) rows[i] = row;
+    }
+    for (int64_t i = count; i < count + 16; ++i) {
+      columns[i] = columns[count - 1];
+      rows[i] = rows[count - 1];
+    }
+  }
+};
+
+}  // namespace tts
