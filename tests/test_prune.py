@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from evolving_network import view_of
 from torch import Tensor
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import PruneRule
+from torch_truly_sparse.evolution import LayerView, PruneRule
 
 NORMAL = torch.randn(101, generator=torch.Generator().manual_seed(0))
 WEIGHTS = {
@@ -52,18 +53,18 @@ def test_rule_drops_what_its_oracle_drops(
     rule: PruneRule, oracle, kind: str, fraction: float, dtype: torch.dtype
 ) -> None:
     weights = WEIGHTS[kind].to(dtype)
-    before = weights.clone()
-    dropped = rule.select(weights, fraction, generator=None)
+    view = view_of(weights)
+    dropped = rule.select(view, fraction, generator=None)
     assert dropped.dtype == torch.bool
     assert dropped.shape == weights.shape
     assert set(dropped.nonzero().flatten().tolist()) == oracle(weights.tolist(), fraction)
-    assert torch.equal(weights, before)
+    assert torch.equal(view.weights, weights)
 
 
 @pytest.mark.parametrize("kind", WEIGHTS)
 def test_sign_split_keeps_the_balance_of_signs(kind: str) -> None:
     weights = WEIGHTS[kind]
-    dropped = tts.SignSplitMagnitude().select(weights, 0.3, generator=None)
+    dropped = tts.SignSplitMagnitude().select(view_of(weights), 0.3, generator=None)
     negative = weights < 0
     assert dropped[negative].sum() == round(0.3 * int(negative.sum()))
     assert dropped[~negative].sum() == round(0.3 * int((~negative).sum()))
@@ -72,8 +73,9 @@ def test_sign_split_keeps_the_balance_of_signs(kind: str) -> None:
 @pytest.mark.parametrize("rule", [tts.MagnitudePrune(), tts.SignSplitMagnitude()])
 def test_shipped_rules_draw_nothing(rule: PruneRule) -> None:
     generator = torch.Generator().manual_seed(0)
+    view = view_of(NORMAL)
     default, given = torch.get_rng_state(), generator.get_state()
-    rule.select(NORMAL, 0.5, generator=generator)
+    rule.select(view, 0.5, generator=generator)
     assert torch.equal(torch.get_rng_state(), default)
     assert torch.equal(generator.get_state(), given)
 
@@ -83,8 +85,9 @@ class LargestPrune(PruneRule):
     """Drops the largest weights: a rule as a user writes it."""
 
     def select(
-        self, weights: Tensor, fraction: float, *, generator: torch.Generator | None
+        self, view: LayerView, fraction: float, *, generator: torch.Generator | None
     ) -> Tensor:
+        weights = view.weights
         dropped = torch.zeros_like(weights, dtype=torch.bool)
         dropped[weights.abs().topk(round(fraction * len(weights))).indices] = True
         return dropped
@@ -103,5 +106,5 @@ def test_a_rule_of_the_users_own_prunes() -> None:
 @pytest.mark.parametrize("rule", [tts.MagnitudePrune(), tts.SignSplitMagnitude()], ids=repr)
 def test_weights_that_are_not_numbers_count_as_largest_and_the_count_stays_exact(rule) -> None:
     weights = torch.tensor([float("nan"), 0.1, float("inf"), 0.2])
-    assert rule.select(weights, 0.5, generator=None).tolist() == [False, True, False, True]
-    assert rule.select(torch.full((4,), float("nan")), 1.0, generator=None).all()
+    assert rule.select(view_of(weights), 0.5, generator=None).tolist() == [False, True, False, True]
+    assert rule.select(view_of(torch.full((4,), float("nan"))), 1.0, generator=None).all()

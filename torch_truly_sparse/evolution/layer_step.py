@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ..nn import SparseLayer
-from ..topology import to_positions
+from .layer_view import LayerView
 from .optimizer_state import fresh_entry, group_of, positional_state
 from .prune import PruneRule
 from .record import LayerRecord
 from .regrow import RegrowRule
+from .resize import resize
+from .shrink import ShrinkRule
 from .topology_change import TopologyChange
 
 
@@ -40,6 +41,10 @@ class LayerStep:
     @torch.no_grad()
     def apply(self) -> LayerRecord:
         """Change the layer, its gradient and its optimizer state in place."""
+        pruned, regrown = int(self.change.dropped.sum()), int(self.change.grown.sum())
+        if pruned != regrown:
+            resize(self.layer, self.change, self.followers)
+            return LayerRecord(self.name, pruned, regrown, self.layer.nnz)
         moved = [
             (tensor, self.change.move(self.layer.gather(tensor), fresh))
             for tensor, fresh in self.followers
@@ -47,51 +52,91 @@ class LayerStep:
         self.layer.replace_topology(self.change.indices)
         for tensor, entries in moved:
             self.layer.scatter_(tensor, entries)
-        pruned, regrown = int(self.change.dropped.sum()), int(self.change.grown.sum())
         return LayerRecord(self.name, pruned, regrown, self.layer.nnz)
 
 
+@dataclass(frozen=True)
+class Pruned:
+    """What a layer is about to lose; the first half of its plan.
+
+    Attributes:
+        view: the layer.
+        dropped: (nnz,) bool.
+        survivors: (n,) int64 positions that stay.
+        exchanged: how many of the dropped are to be regrown somewhere.
+    """
+
+    view: LayerView
+    dropped: Tensor
+    survivors: Tensor
+    exchanged: int
+
+    @property
+    def room(self) -> int:
+        """How many connections could grow."""
+        return self.view.out_features * self.view.in_features - self.survivors.shape[0]
+
+
 @torch.no_grad()
-def plan(
-    name: str,
-    layer: SparseLayer,
-    optimizer: Optimizer,
+def plan_prune(
+    view: LayerView,
     prune: PruneRule,
-    regrow: RegrowRule,
+    shrink: ShrinkRule | None,
     fraction: float,
     generator: torch.Generator | None,
+) -> Pruned:
+    """Ask the rules what a layer loses: first for good, then of the rest in exchange.
+
+    Raises:
+        TypeError, ValueError: a rule's answer does not fit.
+    """
+    dropped = torch.zeros(view.nnz, dtype=torch.bool, device=view.indices.device)
+    remaining = view
+    if shrink is not None:
+        dropped = shrink.select(view, generator=generator)
+        _check(dropped, torch.bool, view.nnz, f"`select` of {_named(shrink)}", view.name)
+        remaining = view.without(dropped)
+    exchanged = prune.select(remaining, fraction, generator=generator)
+    _check(exchanged, torch.bool, remaining.nnz, f"`select` of {_named(prune)}", view.name)
+    dropped = dropped.masked_scatter(~dropped, exchanged)
+    return Pruned(view, dropped, view.positions[~dropped], int(exchanged.sum()))
+
+
+@torch.no_grad()
+def plan_regrow(
+    pruned: Pruned, count: int, regrow: RegrowRule, generator: torch.Generator | None
 ) -> LayerStep:
     """Ask the rules for the next topology of a layer, and check all that they answer.
 
     Raises:
-        TypeError, ValueError: a rule's answer, or the optimizer's state, does not fit.
+        TypeError, ValueError: a rule's answer, or the optimizer's state, does not fit, or the
+            layer's number of connections would change and may not.
     """
+    view, survivors = pruned.view, pruned.survivors
+    name, layer, optimizer = view.name, view.layer, view.optimizer
+    assert optimizer is not None
     parameter = layer.weight_parameter
     group = group_of(optimizer, parameter, name)
     state = positional_state(optimizer, parameter, name)
+    if survivors.shape[0] + count != layer.nnz:
+        layer.check_resizable()
 
-    weights = layer.gather(parameter.detach())
-    dropped = prune.select(weights, fraction, generator=generator)
-    _check(dropped, torch.bool, weights.shape[0], f"`select` of {_named(prune)}", name)
-    survivors = to_positions(layer.indices, layer.in_features)[~dropped]
-    count = weights.shape[0] - survivors.shape[0]
-
-    regrown = regrow.select(layer, survivors, count, generator=generator)
+    regrown = regrow.select(view, survivors, count, generator=generator)
     _check(regrown, torch.int64, count, f"`select` of {_named(regrow)}", name)
     try:
         change = TopologyChange.merge(
-            survivors, dropped, regrown, layer.out_features, layer.in_features
+            survivors, pruned.dropped, regrown, layer.out_features, layer.in_features
         )
     except ValueError as error:
         raise ValueError(f"layer {name!r}, `select` of {_named(regrow)}: {error}") from error
     new_weights = regrow.draw_weights(
-        layer, change.indices[:, change.grown], change.indices, generator=generator
+        view, change.indices[:, change.grown], change.indices, generator=generator
     )
-    _check(new_weights, weights.dtype, count, f"`draw_weights` of {_named(regrow)}", name)
+    _check(new_weights, view.dtype, count, f"`draw_weights` of {_named(regrow)}", name)
 
-    followers: list[tuple[Tensor, Tensor | float]] = [(parameter.detach(), new_weights)]
+    followers: list[tuple[Tensor, Tensor | float]] = [(parameter, new_weights)]
     if parameter.grad is not None:
-        followers.append((parameter.grad.detach(), 0.0))
+        followers.append((parameter.grad, 0.0))
     for key in state:
         entry = optimizer.state[parameter][key]
         followers.append((entry, fresh_entry(optimizer, key, group, new_weights, entry.dtype)))
@@ -110,5 +155,5 @@ def _check(answer: Any, dtype: torch.dtype, count: int, source: str, name: str) 
         )
 
 
-def _named(rule: PruneRule | RegrowRule) -> str:
+def _named(rule: object) -> str:
     return type(rule).__name__

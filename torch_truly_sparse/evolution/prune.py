@@ -1,21 +1,21 @@
 """Prune rules: which connections go.
 
-A rule is a small object with one method, `select`. To add one, subclass `PruneRule`:
-
-    @dataclass(frozen=True)
-    class RandomPrune(PruneRule):
-        def select(self, weights, fraction, *, generator):
-            order = torch.rand(weights.shape, generator=generator)
-            return smallest(order, count_to_drop(weights.numel(), fraction))
+A rule is a small object with one method, `select`, that marks connections of a `LayerView`. How to
+add one: docs/evolution_rules.md.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ..ops import sample
+from ..topology import draw_seed
+from .layer_view import LayerView
 
 
 class PruneRule(ABC):
@@ -23,12 +23,12 @@ class PruneRule(ABC):
 
     @abstractmethod
     def select(
-        self, weights: Tensor, fraction: float, *, generator: torch.Generator | None
+        self, view: LayerView, fraction: float, *, generator: torch.Generator | None
     ) -> Tensor:
         """Choose the connections to drop.
 
         Args:
-            weights: (nnz,) weights of the layer, to be read only.
+            view: the layer as it is before the change, to be read only.
             fraction: share of the connections to drop, in [0, 1].
             generator: source of randomness, or None for torch's default generator.
 
@@ -52,9 +52,10 @@ class SignSplitMagnitude(PruneRule):
     """
 
     def select(
-        self, weights: Tensor, fraction: float, *, generator: torch.Generator | None
+        self, view: LayerView, fraction: float, *, generator: torch.Generator | None
     ) -> Tensor:
         """Choose as `PruneRule.select` says; deterministic."""
+        weights = view.weights
         dropped = torch.zeros(weights.shape, dtype=torch.bool, device=weights.device)
         negative = weights < 0
         for side in (~negative, negative):
@@ -75,10 +76,64 @@ class MagnitudePrune(PruneRule):
     """
 
     def select(
-        self, weights: Tensor, fraction: float, *, generator: torch.Generator | None
+        self, view: LayerView, fraction: float, *, generator: torch.Generator | None
     ) -> Tensor:
         """Choose as `PruneRule.select` says; deterministic."""
-        return smallest(weights.abs(), count_to_drop(weights.shape[0], fraction))
+        return smallest(view.weights.abs(), count_to_drop(view.nnz, fraction))
+
+
+@dataclass(frozen=True)
+class MagnitudeGradientPrune(PruneRule):
+    """Drop the `fraction` of the weights with the smallest `|w| + gradient_weight |dL/dw|`.
+
+    A small weight that is about to grow is spared. Drops exactly round(fraction nnz).
+
+    Args:
+        gradient_weight: lambda in the paper, at least 0. Weights and gradients have scales of
+            their own, so no value fits all; the paper's code leaves it at 0 unless told.
+
+    Raises:
+        ValueError: `gradient_weight` is out of range; in `select`, the layer has no gradient.
+
+    Source: MEST, Yuan et al. 2021 (arXiv 2110.14032).
+
+    Cost: O(nnz log nnz) time, O(nnz) memory.
+    """
+
+    gradient_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.gradient_weight >= 0 and math.isfinite(self.gradient_weight)):
+            raise ValueError(
+                "`gradient_weight` must be a finite number of at least 0, got "
+                f"{self.gradient_weight}"
+            )
+
+    def select(
+        self, view: LayerView, fraction: float, *, generator: torch.Generator | None
+    ) -> Tensor:
+        """Choose as `PruneRule.select` says; deterministic."""
+        scores = view.gradient.abs().mul_(self.gradient_weight).add_(view.weights.abs())
+        return smallest(scores, count_to_drop(view.nnz, fraction))
+
+
+@dataclass(frozen=True)
+class RandomPrune(PruneRule):
+    """Drop exactly round(fraction nnz) connections, every set of them equally likely.
+
+    The baseline that a prune rule must beat.
+
+    Cost: O(nnz) time and memory.
+    """
+
+    def select(
+        self, view: LayerView, fraction: float, *, generator: torch.Generator | None
+    ) -> Tensor:
+        """Choose as `PruneRule.select` says."""
+        dropped = torch.zeros(view.nnz, dtype=torch.bool, device=view.weights.device)
+        chosen = sample(view.nnz, count_to_drop(view.nnz, fraction), draw_seed(generator))
+        dropped[chosen.to(dropped.device)] = True
+        return dropped
 
 
 def count_to_drop(nnz: int, fraction: float) -> int:
