@@ -20,7 +20,9 @@ class GradientCapture:
 
     Only passes whose gradient really arrives in the layer's `grad` count: not an evaluation, not
     `torch.autograd.grad`, not what a `zero_grad` has thrown away. Several passes in one optimizer
-    step (gradient accumulation, a layer used twice, activation checkpointing) all count.
+    step (gradient accumulation, a layer used twice, activation checkpointing) all count. What
+    reaches `grad` by way of a gradient of a gradient (a gradient penalty) is left out: it does not
+    pass through the output.
 
     Args:
         layer: the layer.

@@ -227,6 +227,7 @@ class TrulySparseLinear(SparseLayer):
         """Put a topology of any nnz in place, as `SparseLayer.resize_topology` says."""
         indices, crow_indices = check_indices(indices, self.out_features, self.in_features)
         self._resize(indices.shape[1])
+        self.values.grad = None
         self._derived.adopt(self.indices.copy_(indices), crow_indices)
 
     def _checked_indices(self) -> Tensor:
