@@ -1,10 +1,12 @@
 """Prune rules drop exactly what a brute-force oracle drops, ties and zeros included."""
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import pytest
 import torch
-from evolving_network import view_of
+from evolving_network import both_twins, seeded, view, view_of
+from oracles import z_of_chi_square
 from torch import Tensor
 
 import torch_truly_sparse as tts
@@ -108,3 +110,56 @@ def test_weights_that_are_not_numbers_count_as_largest_and_the_count_stays_exact
     weights = torch.tensor([float("nan"), 0.1, float("inf"), 0.2])
     assert rule.select(view_of(weights), 0.5, generator=None).tolist() == [False, True, False, True]
     assert rule.select(view_of(torch.full((4,), float("nan"))), 1.0, generator=None).all()
+
+
+# With gradients, and at random
+
+
+@both_twins
+@pytest.mark.parametrize("gradient_weight", [0.0, 0.5, 1.0, 100.0])
+@pytest.mark.parametrize("fraction", [0, 0.3, 1])
+def test_magnitude_gradient_drops_the_smallest_sums(layer_type, gradient_weight, fraction) -> None:
+    layer = layer_type(9, 7, nnz=30, dtype=torch.float64, generator=seeded())
+    layer(torch.randn(5, 9, dtype=torch.float64)).square().sum().backward()
+    seen = view(layer)
+    scores = (seen.weights.abs() + gradient_weight * seen.gradient.abs()).tolist()
+    weights, gradient = seen.weights.clone(), seen.gradient.clone()
+    dropped = tts.MagnitudeGradientPrune(gradient_weight).select(seen, fraction, generator=None)
+    assert set(dropped.nonzero().flatten().tolist()) == magnitude(scores, fraction)
+    assert torch.equal(seen.weights, weights)
+    assert torch.equal(seen.gradient, gradient)
+
+
+def test_magnitude_gradient_without_a_gradient_says_so_and_changes_nothing() -> None:
+    layer = tts.TrulySparseLinear(9, 7, nnz=20)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    evolution = tts.SparseEvolution(layer, optimizer, prune="magnitude_gradient")
+    before = layer.indices.clone()
+    with pytest.raises(ValueError, match="has no gradient: evolve after a backward pass"):
+        evolution.step()
+    assert torch.equal(layer.indices, before)
+
+
+@pytest.mark.parametrize("weight", [-1.0, torch.inf, torch.nan])
+def test_a_gradient_weight_out_of_range_is_refused(weight: float) -> None:
+    with pytest.raises(ValueError, match="`gradient_weight` must be a finite number of at least 0"):
+        tts.MagnitudeGradientPrune(weight)
+
+
+@pytest.mark.parametrize("fraction", FRACTIONS)
+def test_random_prune_drops_an_exact_number(fraction: float) -> None:
+    view = view_of(NORMAL)
+    dropped = tts.RandomPrune().select(view, fraction, generator=seeded())
+    assert int(dropped.sum()) == round(fraction * 101)
+    again = tts.RandomPrune().select(view, fraction, generator=seeded())
+    assert torch.equal(dropped, again)
+
+
+def test_random_prune_drops_every_pair_equally_often() -> None:
+    view, generator = view_of(torch.ones(5)), seeded()
+    counts = dict.fromkeys(combinations(range(5), 2), 0)
+    for _ in range(1000):
+        pair = tts.RandomPrune().select(view, 0.4, generator=generator).nonzero().flatten().tolist()
+        counts[tuple(pair)] += 1
+    observed = torch.tensor(list(counts.values()))
+    assert abs(z_of_chi_square(observed, 100.0, 9)) < 4
