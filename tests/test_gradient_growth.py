@@ -296,6 +296,13 @@ def test_a_step_without_capture_says_what_to_do(regrow: str) -> None:
         evolution.step()
 
 
+@pytest.mark.parametrize("regrow", ["gradient", "candidate_gradient", "momentum"])
+def test_a_layer_without_anything_to_grow_needs_no_gradient(regrow: str) -> None:
+    layer = tts.TrulySparseLinear(6, 5, nnz=1)
+    evolution = tts.SparseEvolution(layer, sgd(layer), regrow=regrow, prune="magnitude")
+    assert evolution.step().regrown == 0
+
+
 def test_an_overwritten_input_is_noticed() -> None:
     layer = tts.TrulySparseLinear(6, 5, nnz=12, generator=seeded())
     evolution = tts.SparseEvolution(layer, sgd(layer), regrow="gradient")

@@ -42,6 +42,8 @@ class GradientRegrow(RegrowRule):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Choose as `RegrowRule.select` says; deterministic."""
+        if not count:
+            return survivors[:0]
         return largest_empty_positions(view.captured_gradient(), survivors, count)
 
 
@@ -83,6 +85,8 @@ class CandidateGradientRegrow(RegrowRule):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Choose as `RegrowRule.select` says."""
+        if not count:
+            return survivors[:0]
         gradient = view.captured_gradient()
         population = view.out_features * view.in_features
         wanted = max(count, math.ceil(self.candidates * view.nnz))
@@ -143,5 +147,7 @@ class MomentumRegrow(RegrowRule):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Choose as `RegrowRule.select` says; deterministic."""
+        if not count:
+            return survivors[:0]
         gradient = view.captured_gradient(decay=self.momentum)
         return largest_empty_positions(gradient, survivors, count)

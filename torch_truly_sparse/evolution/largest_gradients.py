@@ -54,9 +54,12 @@ def empty_above(
 
     Cost: O(rows in_features).
     """
-    magnitudes = block.view(-1).abs_().nan_to_num_(nan=0.0, posinf=torch.inf)
+    magnitudes = block.view(-1).abs_()
+    if threshold < 0:  # otherwise no comparison lets NaN pass
+        magnitudes.nan_to_num_(nan=0.0, posinf=torch.inf)
+        threshold = -1.0
     magnitudes[occupied - start] = -1.0
-    found = (magnitudes > max(threshold, -1.0)).nonzero().squeeze(1)
+    found = (magnitudes > threshold).nonzero().squeeze(1)
     return found + start, magnitudes[found]
 
 

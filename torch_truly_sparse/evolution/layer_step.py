@@ -90,16 +90,17 @@ def plan_prune(
     Raises:
         TypeError, ValueError: a rule's answer does not fit.
     """
-    dropped = torch.zeros(view.nnz, dtype=torch.bool, device=view.indices.device)
-    remaining = view
+    remaining, gone = view, None
     if shrink is not None:
-        dropped = shrink.select(view, generator=generator)
-        _check(dropped, torch.bool, view.nnz, f"`select` of {_named(shrink)}", view.name)
-        remaining = view.without(dropped)
-    exchanged = prune.select(remaining, fraction, generator=generator)
-    _check(exchanged, torch.bool, remaining.nnz, f"`select` of {_named(prune)}", view.name)
-    dropped = dropped.masked_scatter(~dropped, exchanged)
-    return Pruned(view, dropped, view.positions[~dropped], int(exchanged.sum()))
+        gone = shrink.select(view, generator=generator)
+        _check(gone, torch.bool, view.nnz, f"`select` of {_named(shrink)}", view.name)
+        remaining = view.without(gone)
+    dropped = prune.select(remaining, fraction, generator=generator)
+    _check(dropped, torch.bool, remaining.nnz, f"`select` of {_named(prune)}", view.name)
+    exchanged = int(dropped.sum())
+    if gone is not None:
+        dropped = gone.masked_scatter(~gone, dropped)
+    return Pruned(view, dropped, view.positions[~dropped], exchanged)
 
 
 @torch.no_grad()
