@@ -303,6 +303,35 @@ def test_a_layer_without_anything_to_grow_needs_no_gradient(regrow: str) -> None
     assert evolution.step().regrown == 0
 
 
+@pytest.mark.filterwarnings("ignore")  # torch warns itself while it traces
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_compiled_model_grows_like_any_other_where_torch_looks_at_hooks(
+    seen: bool,
+) -> None:
+    with torch._dynamo.config.patch(skip_nnmodule_hook_guards=not seen):
+        check_compiled(seen)
+
+
+def check_compiled(seen: bool) -> None:
+    topologies = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        model = network()
+        optimizer = sgd(model)
+        tts.SparseEvolution(model, optimizer, regrow="gradient", every=2)
+        forward = torch.compile(model, backend="eager") if compiled else model
+        for step in range(5):
+            optimizer.zero_grad()
+            forward(torch.randn(16, 12, generator=seeded(step))).square().mean().backward()
+            if compiled and not seen and step == 2:
+                with pytest.raises(ValueError, match=r"torch\.compile set .*hook_guards = False"):
+                    optimizer.step()
+                return
+            optimizer.step()
+        topologies.append([positions(model[0]), positions(model[2])])
+    assert topologies[0] == topologies[1]
+
+
 def test_an_overwritten_input_is_noticed() -> None:
     layer = tts.TrulySparseLinear(6, 5, nnz=12, generator=seeded())
     evolution = tts.SparseEvolution(layer, sgd(layer), regrow="gradient")

@@ -152,8 +152,8 @@ class LayerView:
                 f"layer {self.name!r}: no backward pass was captured, and growth by gradient reads "
                 "the inputs and output gradients of the step before. With `every=` that is done "
                 "for you, if the layer takes part in that step; otherwise call `evolution.arm()`, "
-                "then forward, backward and `optimizer.step()`, then `evolution.step()`. A layer "
-                "compiled by torch.compile before the evolution was made is not seen"
+                "then forward, backward and `optimizer.step()`, then `evolution.step()`. Under "
+                "torch.compile set torch._dynamo.config.skip_nnmodule_hook_guards = False first"
             )
         if any(each.overwritten for _, each in passes):
             raise ValueError(
