@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 import torch_truly_sparse as tts
 from torch_truly_sparse.evolution import LayerView
+from torch_truly_sparse.evolution.captured_gradient import Pass
 from torch_truly_sparse.evolution.gradient_capture import GradientCapture, GradientCaptures
 
 DTYPE = torch.float64
@@ -217,12 +218,19 @@ def test_nothing_stays_alive_after_release() -> None:
     assert not capture.captured
 
 
+def pairs_alive() -> int:
+    return sum(type(thing) is Pass for thing in gc.get_objects())
+
+
 def test_copies_and_pickles_of_an_armed_layer_capture_nothing() -> None:
     layer = layer_of()
     capture = GradientCapture(layer, 1)
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
-        other(inputs()[0]).sum().backward()
+        before = pairs_alive()
+        output = other(inputs()[0])
+        output.sum().backward()
         assert not capture.captured
+        assert pairs_alive() == before
         assert torch.equal(other(inputs()[0]), layer(inputs()[0]))
     once(layer)
     check(layer, capture)

@@ -42,6 +42,7 @@ def test_shares_are_proportional_capped_and_exact(seed: int) -> None:
     [
         (10, [3, 1, 1], [9, 9, 9], [6, 2, 2]),
         (10, [3, 1, 1], [4, 9, 9], [4, 3, 3]),
+        (10, [1.26, 3.7, 5.04], [9, 9, 9], [1, 4, 5]),  # the largest remainder is rounded up
         (7, [1, 1], [9, 9], [4, 3]),  # the first layer wins a tie
         (7, [0, 0], [9, 9], [4, 3]),
         (7, [5, 0], [3, 9], [3, 4]),

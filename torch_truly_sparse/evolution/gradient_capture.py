@@ -33,7 +33,7 @@ class GradientCapture:
 
     def __init__(self, layer: SparseLayer, steps: int) -> None:
         parameter = layer.weight_parameter
-        self._layer, self._parameter = layer, parameter
+        self._parameter = parameter
         self._steps: deque[list[Pass]] = deque(maxlen=steps)
         self._now: list[Pass] = []
         # Passes of a backward that is under way, by its number: it has not reached `grad` yet.
@@ -93,10 +93,6 @@ class GradientCapture:
     def _after_accumulation(self, _: Tensor) -> None:
         self._now += self._under_way.pop(torch._C._current_graph_task_id(), [])
 
-    def is_of(self, module: nn.Module) -> bool:
-        """Whether this is the module, and not a copy of it."""
-        return module is self._layer
-
 
 class _ForwardHook:
     """Reports each forward pass of a layer; in a copy or a pickle of the layer it does nothing.
@@ -111,7 +107,7 @@ class _ForwardHook:
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
     ) -> None:
-        if self._capture is not None and self._capture.is_of(module):
+        if self._capture is not None:
             self._capture.after_forward(args[0] if args else kwargs["input"], output)
 
     def __reduce__(self) -> tuple[type[_ForwardHook], tuple[()]]:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from ..nn import SparseLayer
 from .captured_gradient import Reduce, identity
 from .gradient_capture import GradientCaptures
-from .layer_step import plan_prune, plan_regrow
+from .layer_step import LayerStep, plan_prune, plan_regrow
 from .layer_view import LayerView
 from .model_layers import find_layers, output_layer
 from .optimizer_state import check_supported, group_of
@@ -155,23 +155,7 @@ class SparseEvolution:
                 f"`fraction` must give numbers in [0, 1], got {fraction} after step {self.steps}"
             )
         try:
-            views = [
-                self._view(name, layer)
-                for name, layer in self._layers.items()
-                if layer.weight_parameter.requires_grad
-            ]
-            pruned = [
-                plan_prune(view, self.prune, self.shrink, fraction, self.generator)
-                for view in views
-            ]
-            counts = [each.exchanged for each in pruned]
-            if self.redistribute is not None:
-                shares = [self.redistribute.importance(view) for view in views]
-                counts = share_out(sum(counts), shares, [each.room for each in pruned])
-            plans = [
-                plan_regrow(each, count, self.regrow, self.generator)
-                for each, count in zip(pruned, counts, strict=True)
-            ]
+            plans = self._plan(fraction)
         finally:
             self._captures.release()
         layers = tuple(planned.apply() for planned in plans)
@@ -276,6 +260,25 @@ class SparseEvolution:
         upcoming = self._next_evolution(self.steps)
         if upcoming is not None and upcoming - self.steps <= self.regrow.gradient_steps:
             self.arm()
+
+    def _plan(self, fraction: float) -> list[LayerStep]:
+        """Plan every layer; nothing is changed yet."""
+        views = [
+            self._view(name, layer)
+            for name, layer in self._layers.items()
+            if layer.weight_parameter.requires_grad
+        ]
+        pruned = [
+            plan_prune(view, self.prune, self.shrink, fraction, self.generator) for view in views
+        ]
+        counts = [each.exchanged for each in pruned]
+        if self.redistribute is not None:
+            shares = [self.redistribute.importance(view) for view in views]
+            counts = share_out(sum(counts), shares, [each.room for each in pruned])
+        return [
+            plan_regrow(each, count, self.regrow, self.generator)
+            for each, count in zip(pruned, counts, strict=True)
+        ]
 
     def _view(self, name: str, layer: SparseLayer) -> LayerView:
         return LayerView(

@@ -324,7 +324,6 @@ class TrulySparseLinear(SparseLayer):
             other = torch.float64 if room.dtype == torch.float32 else torch.float32
             self.values.data = room.new_empty(0, dtype=other)
             self.values.data = room
-        torch.autograd.graph.increment_version(self.values)  # older graphs raise in backward
         self._derived.forget()
 
 
