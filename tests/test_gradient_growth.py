@@ -121,6 +121,20 @@ def test_blocks_share_one_buffer_of_bounded_size() -> None:
     assert len(pointers) == 1
 
 
+@pytest.mark.usefixtures("_restores_threads")
+@pytest.mark.parametrize("size", [(7, 5000), (300, 64)], ids=str)
+def test_the_number_of_threads_changes_no_bit(size: tuple[int, int]) -> None:
+    generator = seeded()
+    passes = [[torch.randn(128, width, generator=generator) for width in size] for _ in range(2)]
+    gradient = CapturedGradient([(dy, x) for dy, x in passes], [1.0, 0.9], *size)
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        results.append(torch.cat([block.clone() for _, block in gradient.blocks()]))
+        assert torch.get_num_threads() == threads
+    assert all(torch.equal(results[0], result) for result in results)
+
+
 # As rules of an evolution
 
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from evolving_network import both_twins, everything, network, same, seeded, sgd, train_step
+from evolving_network import both_twins, everything, network, same, seeded, sgd, train_step, view
 from torch import optim
 
 import torch_truly_sparse as tts
@@ -112,6 +112,19 @@ def test_shares_follow_the_mean_momentum(layer_type) -> None:
     assert [layer.pruned for layer in record.layers] == [18, 10]
     assert [layer.regrown for layer in record.layers] == [21, 7]
     assert (model[0].nnz, model[2].nnz) == (75, 37)
+
+
+@pytest.mark.usefixtures("_restores_threads")
+def test_the_number_of_threads_changes_no_bit_of_the_mean() -> None:
+    layer = tts.TrulySparseLinear(2000, 2000, nnz=200_000, generator=seeded())
+    optimizer = sgd(layer)
+    layer.values.grad = torch.randn(200_000, generator=seeded())
+    optimizer.step()
+    means = set()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        means.add(tts.MomentumRedistribution().importance(view(layer, optimizer)))
+    assert len(means) == 1
 
 
 def test_adams_first_moment_is_momentum_and_plain_sgd_has_none() -> None:

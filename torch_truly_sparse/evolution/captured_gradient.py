@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..ops import sddmm
 from ..topology import check_indices, from_positions
+from .one_thread import one_thread
 
 # Sums a block of gradients across processes; the result may be the block itself.
 Reduce = Callable[[Tensor], Tensor]
@@ -106,7 +107,7 @@ class CapturedGradient:
             the next one.
 
         Cost: O(out_features in_features batch) time, as for a dense layer; memory for one block of
-        about 1 MiB, and at least one row.
+        about 1 MiB, and at least one row. The product runs on one thread: see `one_thread`.
         """
         if not self.out_features or not self.in_features:
             return
@@ -116,15 +117,16 @@ class CapturedGradient:
         for first in range(0, self.out_features, rows):
             block = buffer[: min(rows, self.out_features - first)]
             last = first + block.shape[0]
-            for number, (grad_output, input) in enumerate(self.passes):
-                torch.addmm(
-                    block,
-                    grad_output[:, first:last].t(),
-                    input,
-                    beta=1 if number else 0,
-                    alpha=self.scales[number],
-                    out=block,
-                )
+            with one_thread():
+                for number, (grad_output, input) in enumerate(self.passes):
+                    torch.addmm(
+                        block,
+                        grad_output[:, first:last].t(),
+                        input,
+                        beta=1 if number else 0,
+                        alpha=self.scales[number],
+                        out=block,
+                    )
             yield first, self.reduce(block)
 
     @property

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+import torch
+
 from .layer_view import LayerView
+from .one_thread import one_thread
 
 
 class Redistribution(ABC):
@@ -47,7 +50,8 @@ class MomentumRedistribution(Redistribution):
         Raises:
             ValueError: the optimizer keeps no momentum, or has not made a step yet.
         """
-        return float(view.momentum.abs().mean()) if view.nnz else 0.0
+        with one_thread():
+            return float(view.momentum.abs().mean(dtype=torch.float64)) if view.nnz else 0.0
 
 
 def share_out(total: int, shares: Sequence[float], room: Sequence[int]) -> list[int]:
