@@ -60,14 +60,23 @@ def test_an_argument_of_the_wrong_type_is_refused_by_name(settings) -> None:
         tts.SparseEvolution(model, sgd(model), **settings)
 
 
+def wrapped() -> nn.Module:
+    """A part of a model in the wrapper, which takes a process group to make in earnest."""
+    part = object.__new__(nn.parallel.DistributedDataParallel)
+    nn.Module.__init__(part)
+    part.module = network()
+    return nn.Sequential(part)
+
+
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
+        (wrapped(), TypeError, "or a part of it is.*not supported yet"),
         (nn.Linear(3, 2), ValueError, "no sparse layer to evolve: use TrulySparseLinear"),
         (nn.Linear, TypeError, "`model` must be an nn.Module"),
         (object.__new__(nn.parallel.DistributedDataParallel), TypeError, "not supported yet"),
     ],
-    ids=["dense", "class", "distributed"],
+    ids=["partly distributed", "dense", "class", "distributed"],
 )
 def test_a_model_with_nothing_to_evolve_is_refused(model, error, message) -> None:
     with pytest.raises(error, match=message):

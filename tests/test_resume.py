@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from evolving_network import everything, network, positions, same, seeded, sgd, train_step
+from evolving_network import (
+    both_twins,
+    everything,
+    network,
+    positions,
+    same,
+    seeded,
+    sgd,
+    train_step,
+)
 from oracles import TESTS, run_python
 from torch import Tensor, nn, optim
 
@@ -97,10 +106,13 @@ def check(start: Callable[[int], Run], path: Path, stops: range = range(STEPS)) 
 
 
 def evolving(
-    make: Callable[..., optim.Optimizer], own_generator: bool = True, **settings: Any
+    make: Callable[..., optim.Optimizer],
+    own_generator: bool = True,
+    layer_type: type[tts.SparseLayer] = tts.TrulySparseLinear,
+    **settings: Any,
 ) -> Callable[[int], Run]:
     def start(seed: int) -> Run:
-        model = network(seed=seed)
+        model = network(layer_type, seed=seed)
         optimizer = make(model.parameters())
         generator = seeded(seed) if own_generator else None
         evolution = tts.SparseEvolution(
@@ -145,6 +157,13 @@ def test_either_source_of_randomness(own_generator: bool, tmp_path: Path) -> Non
 def test_every_rule_at_every_step(settings, kind: str, tmp_path: Path) -> None:
     whole = check(evolving(OPTIMIZERS[kind], **settings), tmp_path)
     assert any(record.pruned for record in whole.evolution.history)
+
+
+@both_twins
+def test_both_kinds_of_layer_change_size_and_resume(layer_type, tmp_path: Path) -> None:
+    shrink = tts.GradualMagnitude(0.1, 8, initial_density=0.3)
+    start = evolving(OPTIMIZERS["adam"], layer_type=layer_type, shrink=shrink, regrow="gradient")
+    check(start, tmp_path, range(0, STEPS, 2))
 
 
 @pytest.mark.parametrize("regrow", ["random", "gradient"])

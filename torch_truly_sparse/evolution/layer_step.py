@@ -62,19 +62,19 @@ class Pruned:
     Attributes:
         view: the layer.
         dropped: (nnz,) bool.
-        survivors: (n,) int64 positions that stay.
+        kept: how many stay.
         exchanged: how many of the dropped are to be regrown somewhere.
     """
 
     view: LayerView
     dropped: Tensor
-    survivors: Tensor
+    kept: int
     exchanged: int
 
     @property
     def room(self) -> int:
         """How many connections could grow."""
-        return self.view.out_features * self.view.in_features - self.survivors.shape[0]
+        return self.view.out_features * self.view.in_features - self.kept
 
 
 @torch.no_grad()
@@ -97,10 +97,11 @@ def plan_prune(
         remaining = view.without(gone)
     dropped = prune.select(remaining, fraction, generator=generator)
     _check(dropped, torch.bool, remaining.nnz, f"`select` of {_named(prune)}", view.name)
-    exchanged = int(dropped.sum())
+    exchanged = int(torch.count_nonzero(dropped))
+    kept = remaining.nnz - exchanged
     if gone is not None:
         dropped = gone.masked_scatter(~gone, dropped)
-    return Pruned(view, dropped, view.positions[~dropped], exchanged)
+    return Pruned(view, dropped, kept, exchanged)
 
 
 @torch.no_grad()
@@ -113,15 +114,16 @@ def plan_regrow(
         TypeError, ValueError: a rule's answer, or the optimizer's state, does not fit, or the
             layer's number of connections would change and may not.
     """
-    view, survivors = pruned.view, pruned.survivors
+    view = pruned.view
     name, layer, optimizer = view.name, view.layer, view.optimizer
     assert optimizer is not None
     parameter = layer.weight_parameter
     group = group_of(optimizer, parameter, name)
     state = positional_state(optimizer, parameter, name)
-    if survivors.shape[0] + count != layer.nnz:
+    if pruned.kept + count != layer.nnz:
         layer.check_resizable()
 
+    survivors = view.positions[~pruned.dropped]
     regrown = regrow.select(view, survivors, count, generator=generator)
     _check(regrown, torch.int64, count, f"`select` of {_named(regrow)}", name)
     try:
