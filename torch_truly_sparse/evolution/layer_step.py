@@ -10,45 +10,56 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..nn import SparseLayer
-from ..topology import to_positions
+from ..ops import from_positions, to_positions
 from .optimizer_state import fresh_entry, group_of, positional_state
 from .prune import PruneRule
 from .record import LayerRecord
 from .regrow import RegrowRule
-from .topology_change import TopologyChange
+from .topology_change import TopologyChange, move_entries
 
 
 @dataclass(frozen=True)
 class LayerStep:
     """What is about to happen to a layer.
 
-    All layers are planned before any is applied: an error leaves the whole network as it was.
+    All layers are planned before any is applied: an error leaves the whole network as it was. In
+    between only what is small is kept, about 5 bytes a connection in float32; the next topology,
+    made once to check it, is made again.
 
     Attributes:
         name: of the layer in the model.
         layer: the layer.
-        change: its next topology.
+        dropped: (nnz,) bool, in the order of the present topology.
+        regrown: (count,) int64 positions that take their place, increasing.
         followers: the weights, their gradient and the optimizer state, each a tensor of the shape
             of the weights with the entries of the new connections.
     """
 
     name: str
     layer: SparseLayer
-    change: TopologyChange
+    dropped: Tensor
+    regrown: Tensor
     followers: list[tuple[Tensor, Tensor | float]]
 
     @torch.no_grad()
     def apply(self) -> LayerRecord:
         """Change the layer, its gradient and its optimizer state in place."""
-        moved = [
-            (tensor, self.change.move(self.layer.gather(tensor), fresh))
-            for tensor, fresh in self.followers
-        ]
-        self.layer.replace_topology(self.change.indices)
-        for tensor, entries in moved:
-            self.layer.scatter_(tensor, entries)
-        pruned, regrown = int(self.change.dropped.sum()), int(self.change.grown.sum())
-        return LayerRecord(self.name, pruned, regrown, self.layer.nnz)
+        layer = self.layer
+        held = [layer.gather(tensor) for tensor, _ in self.followers]
+        source = self._replace_topology()
+        for (tensor, fresh), entries in zip(self.followers, held, strict=True):
+            layer.scatter_(tensor, move_entries(entries, source, fresh))
+        pruned = int(torch.count_nonzero(self.dropped))
+        return LayerRecord(self.name, pruned, self.regrown.shape[0], layer.nnz)
+
+    def _replace_topology(self) -> Tensor:
+        """Put the next topology in place; returns where its connections come from."""
+        layer = self.layer
+        change = TopologyChange.merge(
+            layer.indices, self.dropped, self.regrown, layer.out_features, layer.in_features
+        )
+        layer.replace_topology(change.indices)
+        return change.source  # the indices themselves are free again
 
 
 @torch.no_grad()
@@ -73,20 +84,19 @@ def plan(
     weights = layer.gather(parameter.detach())
     dropped = prune.select(weights, fraction, generator=generator)
     _check(dropped, torch.bool, weights.shape[0], f"`select` of {_named(prune)}", name)
-    survivors = to_positions(layer.indices, layer.in_features)[~dropped]
-    count = weights.shape[0] - survivors.shape[0]
+    count = int(torch.count_nonzero(dropped))
+    indices, nnz, in_features = layer.indices, weights.shape[0], layer.in_features
 
+    survivors = to_positions(indices, dropped, nnz - count, in_features)
     regrown = regrow.select(layer, survivors, count, generator=generator)
+    del survivors
     _check(regrown, torch.int64, count, f"`select` of {_named(regrow)}", name)
     try:
-        change = TopologyChange.merge(
-            survivors, dropped, regrown, layer.out_features, layer.in_features
-        )
+        change = TopologyChange.merge(indices, dropped, regrown, layer.out_features, in_features)
     except ValueError as error:
         raise ValueError(f"layer {name!r}, `select` of {_named(regrow)}: {error}") from error
-    new_weights = regrow.draw_weights(
-        layer, change.indices[:, change.grown], change.indices, generator=generator
-    )
+    connections = from_positions(regrown, layer.out_features, in_features, change.indices.dtype)
+    new_weights = regrow.draw_weights(layer, connections, change.indices, generator=generator)
     _check(new_weights, weights.dtype, count, f"`draw_weights` of {_named(regrow)}", name)
 
     followers: list[tuple[Tensor, Tensor | float]] = [(parameter.detach(), new_weights)]
@@ -95,7 +105,7 @@ def plan(
     for key in state:
         entry = optimizer.state[parameter][key]
         followers.append((entry, fresh_entry(optimizer, key, group, new_weights, entry.dtype)))
-    return LayerStep(name, layer, change, followers)
+    return LayerStep(name, layer, dropped, regrown, followers)
 
 
 def _check(answer: Any, dtype: torch.dtype, count: int, source: str, name: str) -> None:
