@@ -59,9 +59,7 @@ def test_compiled_forms_equal_plain_torch(case: str, index: torch.dtype, threads
     kept = ops.to_positions(indices, dropped, survivors, size[1])
     assert torch.equal(kept, to_positions_reference(indices, dropped, survivors, size[1]))
     everything = ops.to_positions(indices, None, indices.shape[1], size[1])
-    assert torch.equal(
-        everything, to_positions_reference(indices, None, indices.shape[1], size[1])
-    )
+    assert torch.equal(everything, to_positions_reference(indices, None, indices.shape[1], size[1]))
     back = ops.from_positions(everything, *size, index)
     assert same_bits(back, from_positions_reference(everything, *size, index == torch.int32))
 

@@ -36,7 +36,9 @@ KINDS = ["normal", "ties", "equal", "tiny_steps", "wide", "special"]
 
 def oracle(scores: list[float], count: int) -> set[int]:
     """The smallest by Python's stable sort; NaN last, of either sign."""
-    return set(sorted(range(len(scores)), key=lambda i: (scores[i] != scores[i], scores[i]))[:count])
+    return set(
+        sorted(range(len(scores)), key=lambda i: (scores[i] != scores[i], scores[i]))[:count]
+    )
 
 
 @pytest.mark.parametrize("form", [ops.mark_smallest, mark_smallest_reference])

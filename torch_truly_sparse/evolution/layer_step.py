@@ -92,11 +92,14 @@ def plan(
     del survivors
     _check(regrown, torch.int64, count, f"`select` of {_named(regrow)}", name)
     try:
-        change = TopologyChange.merge(indices, dropped, regrown, layer.out_features, in_features)
+        following = TopologyChange.merge(
+            indices, dropped, regrown, layer.out_features, in_features
+        ).indices
     except ValueError as error:
         raise ValueError(f"layer {name!r}, `select` of {_named(regrow)}: {error}") from error
-    connections = from_positions(regrown, layer.out_features, in_features, change.indices.dtype)
-    new_weights = regrow.draw_weights(layer, connections, change.indices, generator=generator)
+    connections = from_positions(regrown, layer.out_features, in_features, following.dtype)
+    new_weights = regrow.draw_weights(layer, connections, following, generator=generator)
+    del connections, following
     _check(new_weights, weights.dtype, count, f"`draw_weights` of {_named(regrow)}", name)
 
     followers: list[tuple[Tensor, Tensor | float]] = [(parameter.detach(), new_weights)]
