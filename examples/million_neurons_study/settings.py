@@ -12,7 +12,7 @@ MOST_DENSE = 0.8
 
 # Named sizes. The first four are those of the SET code's experiment on a lung data set (Mocanu et
 # al. 2018 and Liu et al. 2021, "Sparse evolutionary deep learning with over one million artificial
-# neurons on commodity hardware"). The last has 50,065,542 neurons and 250,163,853 weights.
+# neurons on commodity hardware"). The last has 50,065,542 neurons and 250,163,858 weights.
 SIZES: dict[str, dict[str, Any]] = {
     "3000": {"hidden": 3_000},
     "30000": {"hidden": 30_000},
