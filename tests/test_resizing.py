@@ -35,7 +35,7 @@ def change_of(layer: tts.SparseLayer, dropped: list[int], grown: list[int]) -> T
     before = to_positions(layer.indices, layer.in_features)
     gone = torch.isin(before, torch.tensor(dropped, dtype=torch.int64))
     new = torch.tensor(grown, dtype=torch.int64)
-    return TopologyChange.merge(before[~gone], gone, new, layer.out_features, layer.in_features)
+    return TopologyChange.merge(layer.indices, gone, new, layer.out_features, layer.in_features)
 
 
 @both_twins

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..nn import SparseLayer
+from ..ops import from_positions, to_positions
 from .layer_view import LayerView
 from .optimizer_state import fresh_entry, group_of, positional_state
 from .prune import PruneRule
@@ -16,43 +17,57 @@ from .record import LayerRecord
 from .regrow import RegrowRule
 from .resize import resize
 from .shrink import ShrinkRule
-from .topology_change import TopologyChange
+from .topology_change import TopologyChange, move_entries
 
 
 @dataclass(frozen=True)
 class LayerStep:
     """What is about to happen to a layer.
 
-    All layers are planned before any is applied: an error leaves the whole network as it was.
+    All layers are planned before any is applied: an error leaves the whole network as it was. In
+    between only what is small is kept, about 5 bytes a connection in float32; the next topology,
+    made once to check it, is made again.
 
     Attributes:
         name: of the layer in the model.
         layer: the layer.
-        change: its next topology.
+        dropped: (nnz,) bool, in the order of the present topology.
+        regrown: (count,) int64 positions that take their place, increasing.
         followers: the weights, their gradient and the optimizer state, each a tensor of the shape
             of the weights with the entries of the new connections.
     """
 
     name: str
     layer: SparseLayer
-    change: TopologyChange
+    dropped: Tensor
+    regrown: Tensor
     followers: list[tuple[Tensor, Tensor | float]]
 
     @torch.no_grad()
     def apply(self) -> LayerRecord:
         """Change the layer, its gradient and its optimizer state in place."""
-        pruned, regrown = int(self.change.dropped.sum()), int(self.change.grown.sum())
+        layer = self.layer
+        pruned, regrown = int(torch.count_nonzero(self.dropped)), self.regrown.shape[0]
         if pruned != regrown:
-            resize(self.layer, self.change, self.followers)
-            return LayerRecord(self.name, pruned, regrown, self.layer.nnz)
-        moved = [
-            (tensor, self.change.move(self.layer.gather(tensor), fresh))
-            for tensor, fresh in self.followers
-        ]
-        self.layer.replace_topology(self.change.indices)
-        for tensor, entries in moved:
-            self.layer.scatter_(tensor, entries)
-        return LayerRecord(self.name, pruned, regrown, self.layer.nnz)
+            resize(layer, self._change(), self.followers)
+        else:
+            held = [layer.gather(tensor) for tensor, _ in self.followers]
+            source = self._replace_topology()
+            for (tensor, fresh), entries in zip(self.followers, held, strict=True):
+                layer.scatter_(tensor, move_entries(entries, source, fresh))
+        return LayerRecord(self.name, pruned, regrown, layer.nnz)
+
+    def _replace_topology(self) -> Tensor:
+        """Put the next topology in place; returns where its connections come from."""
+        change = self._change()
+        self.layer.replace_topology(change.indices)
+        return change.source  # the indices themselves are free again
+
+    def _change(self) -> TopologyChange:
+        layer = self.layer
+        return TopologyChange.merge(
+            layer.indices, self.dropped, self.regrown, layer.out_features, layer.in_features
+        )
 
 
 @dataclass(frozen=True)
@@ -123,18 +138,20 @@ def plan_regrow(
     if pruned.kept + count != layer.nnz:
         layer.check_resizable()
 
-    survivors = view.positions[~pruned.dropped]
+    indices, dropped, in_features = layer.indices, pruned.dropped, layer.in_features
+    survivors = to_positions(indices, dropped, pruned.kept, in_features)
     regrown = regrow.select(view, survivors, count, generator=generator)
+    del survivors
     _check(regrown, torch.int64, count, f"`select` of {_named(regrow)}", name)
     try:
-        change = TopologyChange.merge(
-            survivors, pruned.dropped, regrown, layer.out_features, layer.in_features
-        )
+        following = TopologyChange.merge(
+            indices, dropped, regrown, layer.out_features, in_features
+        ).indices
     except ValueError as error:
         raise ValueError(f"layer {name!r}, `select` of {_named(regrow)}: {error}") from error
-    new_weights = regrow.draw_weights(
-        view, change.indices[:, change.grown], change.indices, generator=generator
-    )
+    connections = from_positions(regrown, layer.out_features, in_features, following.dtype)
+    new_weights = regrow.draw_weights(view, connections, following, generator=generator)
+    del connections, following
     _check(new_weights, view.dtype, count, f"`draw_weights` of {_named(regrow)}", name)
 
     followers: list[tuple[Tensor, Tensor | float]] = [(parameter, new_weights)]
@@ -143,7 +160,7 @@ def plan_regrow(
     for key in state:
         entry = optimizer.state[parameter][key]
         followers.append((entry, fresh_entry(optimizer, key, group, new_weights, entry.dtype)))
-    return LayerStep(name, layer, change, followers)
+    return LayerStep(name, layer, dropped, regrown, followers)
 
 
 def _check(answer: Any, dtype: torch.dtype, count: int, source: str, name: str) -> None:

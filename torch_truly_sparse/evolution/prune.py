@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..ops import sample
+from ..ops import mark_smallest, mark_weakest, sample
 from ..topology import draw_seed
 from .layer_view import LayerView
 
@@ -48,7 +48,7 @@ class SignSplitMagnitude(PruneRule):
     Source: SET, Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3). Their code drops every
     weight up to a threshold, so with ties it drops more.
 
-    Cost: O(nnz log nnz) time, O(nnz) memory.
+    Cost: O(nnz) time and memory.
     """
 
     def select(
@@ -56,14 +56,12 @@ class SignSplitMagnitude(PruneRule):
     ) -> Tensor:
         """Choose as `PruneRule.select` says; deterministic."""
         weights = view.weights
-        dropped = torch.zeros(weights.shape, dtype=torch.bool, device=weights.device)
-        negative = weights < 0
-        for side in (~negative, negative):
-            members = side.nonzero().squeeze(1)
-            magnitudes = weights[members].abs()
-            chosen = smallest(magnitudes, count_to_drop(members.shape[0], fraction))
-            dropped[members[chosen]] = True
-        return dropped
+        below = int(torch.count_nonzero(weights < 0))
+        return mark_weakest(
+            weights,
+            positive=count_to_drop(weights.shape[0] - below, fraction),
+            negative=count_to_drop(below, fraction),
+        )
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class MagnitudePrune(PruneRule):
 
     Source: the magnitude criterion of RigL (Evci et al. 2020) and most work after SET.
 
-    Cost: O(nnz log nnz) time, O(nnz) memory.
+    Cost: O(nnz) time and memory.
     """
 
     def select(
@@ -150,14 +148,7 @@ def smallest(scores: Tensor, count: int) -> Tensor:
 
     Returns:
         (n,) bool with exactly `count` True.
+
+    Cost: O(n), by a radix search; no sort.
     """
-    marked = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
-    if count <= 0:
-        return marked
-    infinity = float("inf")
-    scores = scores.nan_to_num(nan=infinity, posinf=infinity, neginf=-infinity)
-    threshold = scores.kthvalue(count).values
-    torch.lt(scores, threshold, out=marked)
-    ties = (scores == threshold).nonzero().squeeze(1)
-    marked[ties[: count - int(marked.sum())]] = True
-    return marked
+    return mark_smallest(scores, count)
