@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-
 GROWTH_BY_GRADIENT = """
 import re, sys
 from pathlib import Path
