@@ -140,4 +140,4 @@ class GradualMagnitude(ShrinkRule):
     def select(self, view: LayerView, *, generator: torch.Generator | None) -> Tensor:
         """Choose as `ShrinkRule.select` says; deterministic."""
         wanted = round(self.density(view.step) * view.out_features * view.in_features)
-        return smallest(view.weights.abs(), view.nnz - wanted)
+        return smallest(view.weights.abs(), max(view.nnz - wanted, 0))
