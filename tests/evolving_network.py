@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn, optim
 
 import torch_truly_sparse as tts
+from torch_truly_sparse.evolution import LayerView
 from torch_truly_sparse.topology import to_positions
 
 LAYERS = (tts.TrulySparseLinear, tts.MaskedLinear)
@@ -37,6 +38,19 @@ def train_step(model: nn.Module, optimizer: optim.Optimizer, seed: int = 0) -> N
     optimizer.zero_grad()
     model(x).square().mean().backward()
     optimizer.step()
+
+
+def view(
+    layer: tts.SparseLayer, optimizer: optim.Optimizer | None = None, **more: Any
+) -> LayerView:
+    return LayerView("layer", layer, optimizer, **more)
+
+
+def view_of(weights: Tensor) -> LayerView:
+    """A layer of one unit with these weights."""
+    layer = tts.TrulySparseLinear(len(weights), 1, nnz=len(weights), dtype=weights.dtype)
+    layer.values.data.copy_(weights)
+    return view(layer)
 
 
 def positions(layer: tts.SparseLayer) -> list[int]:

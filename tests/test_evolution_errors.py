@@ -30,6 +30,11 @@ from torch_truly_sparse.evolution import Constant
         ({"stop": 0}, ValueError, "`stop` must be at least 1"),
         ({"prune": tts.MagnitudePrune}, TypeError, r"PruneRule.*write MagnitudePrune\(\)"),
         ({"regrow": tts.RandomRegrow}, TypeError, r"RegrowRule.*write RandomRegrow\(\)"),
+        ({"prune": "sgin_split"}, ValueError, "`prune` must be one of sign_split, .*'sgin_split'"),
+        ({"regrow": "rigl"}, ValueError, "`regrow` must be one of random, gradient,"),
+        ({"shrink": "neurons"}, ValueError, "`shrink` must be one of importance, got"),
+        ({"redistribute": "weights"}, ValueError, "`redistribute` must be one of momentum, got"),
+        ({"shrink": tts.MagnitudePrune()}, TypeError, "`shrink` must be a ShrinkRule or its name"),
         ({"prune": tts.RandomRegrow()}, TypeError, "`prune` must be a PruneRule"),
         ({"exclude": "head"}, TypeError, r"write \['head'\]"),
         ({"exclude": ["hed"]}, ValueError, "'hed', which matches no sparse layer; .*: 0, 2"),
@@ -55,14 +60,23 @@ def test_an_argument_of_the_wrong_type_is_refused_by_name(settings) -> None:
         tts.SparseEvolution(model, sgd(model), **settings)
 
 
+def wrapped() -> nn.Module:
+    """A part of a model in the wrapper, which takes a process group to make in earnest."""
+    part = object.__new__(nn.parallel.DistributedDataParallel)
+    nn.Module.__init__(part)
+    part.module = network()
+    return nn.Sequential(part)
+
+
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
+        (wrapped(), TypeError, "or a part of it is.*not supported yet"),
         (nn.Linear(3, 2), ValueError, "no sparse layer to evolve: use TrulySparseLinear"),
         (nn.Linear, TypeError, "`model` must be an nn.Module"),
         (object.__new__(nn.parallel.DistributedDataParallel), TypeError, "not supported yet"),
     ],
-    ids=["dense", "class", "distributed"],
+    ids=["partly distributed", "dense", "class", "distributed"],
 )
 def test_a_model_with_nothing_to_evolve_is_refused(model, error, message) -> None:
     with pytest.raises(error, match=message):
@@ -110,9 +124,9 @@ class Prune(tts.PruneRule):
     def __init__(self, broken: Callable[[Tensor], Any]) -> None:
         self.broken = broken
 
-    def select(self, weights, fraction, *, generator) -> Any:
-        dropped = tts.MagnitudePrune().select(weights, fraction, generator=generator)
-        return self.broken(dropped) if len(weights) == SECOND else dropped
+    def select(self, view, fraction, *, generator) -> Any:
+        dropped = tts.MagnitudePrune().select(view, fraction, generator=generator)
+        return self.broken(dropped) if view.nnz == SECOND else dropped
 
 
 class Regrow(tts.RandomRegrow):
@@ -123,13 +137,13 @@ class Regrow(tts.RandomRegrow):
         object.__setattr__(self, "where", where)
         object.__setattr__(self, "weights", weights)
 
-    def select(self, layer, survivors, count, *, generator) -> Any:
-        grown = super().select(layer, survivors, count, generator=generator)
-        return self.where(grown, survivors) if self.where and layer.nnz == SECOND else grown
+    def select(self, view, survivors, count, *, generator) -> Any:
+        grown = super().select(view, survivors, count, generator=generator)
+        return self.where(grown, survivors) if self.where and view.nnz == SECOND else grown
 
-    def draw_weights(self, layer, connections, indices, *, generator) -> Any:
-        drawn = super().draw_weights(layer, connections, indices, generator=generator)
-        return self.weights(drawn) if self.weights and layer.nnz == SECOND else drawn
+    def draw_weights(self, view, connections, indices, *, generator) -> Any:
+        drawn = super().draw_weights(view, connections, indices, generator=generator)
+        return self.weights(drawn) if self.weights and view.nnz == SECOND else drawn
 
 
 def fail(*_: Any) -> None:
@@ -175,7 +189,7 @@ def test_a_rule_that_fails_in_one_layer_changes_none(layer_type, prune, regrow, 
     model = network(layer_type)
     optimizer = sgd(model)
     prune = prune or tts.MagnitudePrune()
-    evolution = tts.SparseEvolution(model, optimizer, prune=prune, regrow=regrow)
+    evolution = tts.SparseEvolution(model, optimizer, prune=prune, regrow=regrow or "random")
     train_step(model, optimizer)
     before = everything(model, optimizer)
     with pytest.raises((ValueError, TypeError, LookupError), match=message):

@@ -57,34 +57,6 @@ def test_the_number_of_threads_changes_no_bit(make_optimizer) -> None:
     assert same(*results)
 
 
-@pytest.mark.parametrize("own_generator", [True, False])
-def test_a_saved_and_resumed_run_equals_an_uninterrupted_one(own_generator, tmp_path) -> None:
-    def start(seed: int) -> tuple[nn.Sequential, optim.Optimizer, tts.SparseEvolution]:
-        model = network(seed=seed)
-        optimizer = sgd(model)
-        generator = seeded(seed) if own_generator else None
-        return model, optimizer, tts.SparseEvolution(model, optimizer, every=2, generator=generator)
-
-    model, optimizer, evolution = start(0)
-    for step in range(9):
-        train_step(model, optimizer, seed=step)
-        if step == 3:
-            saved = [part.state_dict() for part in (model, optimizer, evolution)]
-            torch.save([*saved, torch.get_rng_state()], tmp_path / "run.pt")
-    expected, history = everything(model, optimizer), evolution.history
-
-    *saved, default = torch.load(tmp_path / "run.pt", weights_only=True)
-    torch.manual_seed(99)
-    model, optimizer, evolution = start(99)
-    for part, state in zip((model, optimizer, evolution), saved, strict=True):
-        part.load_state_dict(state)
-    torch.set_rng_state(default)
-    for step in range(4, 9):
-        train_step(model, optimizer, seed=step)
-    assert same(expected, everything(model, optimizer))
-    assert evolution.history == history
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,5 +1,6 @@
 """A layer of a million inputs and a million outputs costs memory for its weights only."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,3 +45,43 @@ def test_a_million_by_a_million_layer_lives_in_500_megabytes(tmp_path: Path) -> 
     run = subprocess.run(program, check=False, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 500
+
+
+LIFE_OF_A_NETWORK = """
+import re
+from pathlib import Path
+import torch
+import torch_truly_sparse as tts
+
+def status(key):  # in bytes
+    return int(re.search(key + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+def live(size, nnz):
+    generator = torch.Generator().manual_seed(0)
+    layers = [tts.TrulySparseLinear(size, size, nnz=nnz, generator=generator) for _ in range(3)]
+    model = torch.nn.Sequential(*layers)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True)
+    evolution = tts.SparseEvolution(model, optimizer, generator=generator)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.ones(2, size)).square().sum().backward()
+        optimizer.step()
+        evolution.step()
+
+live(100, 50)  # what torch loads on first use is not the network's
+before = status("VmRSS")
+Path("/proc/self/clear_refs").write_text("5")
+live(20_000, 1_500_000)
+print((status("VmHWM") - before) / 4_500_000)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
+def test_training_and_evolving_three_equal_layers_take_32_bytes_a_weight() -> None:
+    # 20 all the time: weight, gradient, momentum, two indices. Blocks of this size go back to the
+    # system when they are freed, as the larger ones of larger networks do by default.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
+    program = [sys.executable, "-c", LIFE_OF_A_NETWORK]
+    run = subprocess.run(program, check=False, capture_output=True, text=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < 32

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from evolving_network import view_of
 from torch import Tensor, nn, optim
 
 import torch_truly_sparse as tts
@@ -147,7 +148,7 @@ def evolve(layer_type: Any, kind: Any, settings: dict[str, Any]) -> list[Evolved
     evolved = []
     for layer, old in zip(layers, before, strict=True):
         new = Connections.of(layer, optimizer)
-        dropped = prune.select(old.followers["weight"], 0.4, generator=None).tolist()
+        dropped = prune.select(view_of(old.followers["weight"]), 0.4, generator=None).tolist()
         kept = [p for p, gone in zip(old.positions, dropped, strict=True) if not gone]
         grown = [position for position in new.positions if position not in kept]
         evolved.append(Evolved(old, new, kept, grown))

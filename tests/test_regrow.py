@@ -5,15 +5,12 @@ from itertools import combinations
 
 import pytest
 import torch
+from evolving_network import seeded, view
 from torch import Tensor
 
 import torch_truly_sparse as tts
 from torch_truly_sparse.evolution import RegrowRule
 from torch_truly_sparse.topology import from_positions, to_positions
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def layer_of(out_features: int, in_features: int, nnz: int = 0) -> tts.TrulySparseLinear:
@@ -46,7 +43,7 @@ SURVIVORS = {
 def test_any_number_grows_and_only_at_empty_positions(survivors: list[int]) -> None:
     layer, occupied = layer_of(3, 4), torch.tensor(survivors, dtype=torch.int64)
     for count in range(12 - len(survivors) + 1):
-        grown = tts.RandomRegrow().select(layer, occupied, count, generator=seeded(count))
+        grown = tts.RandomRegrow().select(view(layer), occupied, count, generator=seeded(count))
         assert grown.dtype == torch.int64
         assert grown.shape == (count,)
         assert grown.tolist() == sorted(set(grown.tolist()) - set(survivors))
@@ -56,7 +53,7 @@ def test_any_number_grows_and_only_at_empty_positions(survivors: list[int]) -> N
 
 def test_more_than_the_empty_positions_is_refused() -> None:
     with pytest.raises(ValueError, match="count"):
-        tts.RandomRegrow().select(layer_of(3, 4), torch.arange(10), 3, generator=seeded())
+        tts.RandomRegrow().select(view(layer_of(3, 4)), torch.arange(10), 3, generator=seeded())
 
 
 @pytest.mark.parametrize("survivors", [[], [0, 5, 11], [1, 3, 8, 9]], ids=str)
@@ -66,7 +63,7 @@ def test_every_pair_of_empty_positions_is_equally_likely(survivors: list[int]) -
     counts = dict.fromkeys(combinations(empty, 2), 0)
     generator = seeded()
     for _ in range(60 * len(counts)):
-        pair = tts.RandomRegrow().select(layer, occupied, 2, generator=generator).tolist()
+        pair = tts.RandomRegrow().select(view(layer), occupied, 2, generator=generator).tolist()
         counts[tuple(pair)] += 1
     assert p_value(torch.tensor(list(counts.values()), dtype=torch.float64)) > 1e-3
 
@@ -76,7 +73,7 @@ def test_each_empty_position_of_a_large_layer_is_equally_likely() -> None:
     occupied = to_positions(layer.indices, 200)
     grown, generator = torch.zeros(60_000), seeded()
     for _ in range(20):
-        grown[tts.RandomRegrow().select(layer, occupied, 6_000, generator=generator)] += 1
+        grown[tts.RandomRegrow().select(view(layer), occupied, 6_000, generator=generator)] += 1
     empty = torch.ones(60_000, dtype=torch.bool)
     empty[occupied] = False
     assert grown[~empty].sum() == 0
@@ -87,7 +84,7 @@ def test_each_empty_position_of_a_large_layer_is_equally_likely() -> None:
 def test_positions_beyond_32_bits_are_reached() -> None:
     layer = layer_of(10**5, 10**5)
     occupied = torch.arange(0, 10**10, 10**7)
-    grown = tts.RandomRegrow().select(layer, occupied, 1_000, generator=seeded())
+    grown = tts.RandomRegrow().select(view(layer), occupied, 1_000, generator=seeded())
     assert not torch.isin(grown, occupied).any()
     assert grown.diff().gt(0).all()
     assert p_value(torch.histc(grown.double(), bins=10, min=0, max=10**10)) > 1e-3
@@ -115,7 +112,7 @@ def drawn(init: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor
     indices = from_positions(present.flatten().nonzero().flatten(), 500, 400)
     connections = indices[:, ::3]
     rule = tts.RandomRegrow(init)
-    weights = rule.draw_weights(layer, connections, indices, generator=seeded(2))
+    weights = rule.draw_weights(view(layer), connections, indices, generator=seeded(2))
     fan_in = present.sum(1)[connections[0].long()].to(dtype)
     fan_out = present.sum(0)[connections[1].long()].to(dtype)
     return weights, fan_in, fan_out
@@ -160,7 +157,7 @@ def test_weights_have_the_dtype_of_the_layer(init: str, dtype: torch.dtype) -> N
 )
 def test_no_connections_get_no_weights(init: str) -> None:
     none = torch.empty(2, 0, dtype=torch.int32)
-    weights = tts.RandomRegrow(init).draw_weights(layer_of(3, 4), none, none, generator=None)
+    weights = tts.RandomRegrow(init).draw_weights(view(layer_of(3, 4)), none, none, generator=None)
     assert weights.shape == (0,)
 
 
@@ -203,13 +200,13 @@ class FirstEmptyRegrow(RegrowRule):
 
     weight: float
 
-    def select(self, layer, survivors, count, *, generator) -> Tensor:
-        empty = torch.ones(layer.out_features * layer.in_features, dtype=torch.bool)
+    def select(self, view, survivors, count, *, generator) -> Tensor:
+        empty = torch.ones(view.out_features * view.in_features, dtype=torch.bool)
         empty[survivors] = False
         return empty.nonzero().flatten()[:count]
 
-    def draw_weights(self, layer, connections, indices, *, generator) -> Tensor:
-        return torch.full((connections.shape[1],), self.weight, dtype=layer.values.dtype)
+    def draw_weights(self, view, connections, indices, *, generator) -> Tensor:
+        return torch.full((connections.shape[1],), self.weight, dtype=view.dtype)
 
 
 def test_a_rule_of_the_users_own_regrows() -> None:

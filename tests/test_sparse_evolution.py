@@ -15,6 +15,7 @@ from evolving_network import (
     seeded,
     sgd,
     train_step,
+    view,
 )
 from torch import nn, optim
 
@@ -69,7 +70,7 @@ def test_survivors_and_the_bias_keep_their_numbers(layer_type) -> None:
     layer = model[0]
     prune = tts.MagnitudePrune()
     weights = layer.gather(layer.weight_parameter.detach()).clone()
-    kept = ~prune.select(weights, 0.3, generator=None)
+    kept = ~prune.select(view(layer), 0.3, generator=None)
     before = dict(zip(positions(layer), weights.tolist(), strict=True))
     survivors = torch.tensor(positions(layer))[kept].tolist()
     bias = layer.bias.clone()

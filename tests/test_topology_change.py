@@ -4,8 +4,10 @@ import random
 
 import pytest
 import torch
+from torch import Tensor
 
 from torch_truly_sparse.evolution import TopologyChange
+from torch_truly_sparse.topology import from_positions
 
 # out_features, in_features, connections before, dropped, regrown
 CASES = {
@@ -18,6 +20,7 @@ CASES = {
     "full": (5, 6, 30, 9, 9),
     "one_position": (1, 1, 1, 1, 1),
     "empty": (4, 3, 0, 0, 0),
+    "grown_from_nothing": (4, 3, 0, 0, 5),
     "no_positions": (0, 3, 0, 0, 0),
     "one_row": (1, 50, 20, 6, 6),
     "one_column": (50, 1, 20, 6, 6),
@@ -38,6 +41,10 @@ def draw(case: str, seed: int) -> tuple[list[int], list[bool], list[int]]:
     return before, [position in gone for position in before], sorted(grown)
 
 
+def topology(positions: list[int], out_features: int, in_features: int) -> Tensor:
+    return from_positions(torch.tensor(positions, dtype=torch.int64), out_features, in_features)
+
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("case", CASES)
 def test_merge_and_move_agree_with_a_dictionary(case: str, seed: int) -> None:
@@ -48,7 +55,7 @@ def test_merge_and_move_agree_with_a_dictionary(case: str, seed: int) -> None:
     kept = [position for position, gone in zip(before, dropped, strict=True) if not gone]
 
     change = TopologyChange.merge(
-        torch.tensor(kept, dtype=torch.int64),
+        topology(before, out_features, in_features),
         torch.tensor(dropped, dtype=torch.bool),
         torch.tensor(grown, dtype=torch.int64),
         out_features,
@@ -71,7 +78,7 @@ def test_merge_and_move_agree_with_a_dictionary(case: str, seed: int) -> None:
 def test_move_keeps_the_dtype_and_makes_new_memory(dtype: torch.dtype) -> None:
     none = torch.zeros(2, dtype=torch.bool)
     change = TopologyChange.merge(
-        torch.tensor([1, 4]), none, torch.empty(0, dtype=torch.int64), 2, 3
+        topology([1, 4], 2, 3), none, torch.empty(0, dtype=torch.int64), 2, 3
     )
     entries = torch.tensor([5, 6], dtype=dtype)
     moved = change.move(entries, 0.0)
@@ -91,6 +98,13 @@ def test_move_keeps_the_dtype_and_makes_new_memory(dtype: torch.dtype) -> None:
     ],
 )
 def test_merge_refuses_positions_that_do_not_fit(regrown: list[int], message: str) -> None:
-    dropped = torch.tensor([False, True, True, False])
+    dropped = torch.tensor([True, False, True, False])
     with pytest.raises(ValueError, match=message):
-        TopologyChange.merge(torch.tensor([1, 3]), dropped, torch.tensor(regrown), 2, 3)
+        TopologyChange.merge(topology([0, 1, 2, 3], 2, 3), dropped, torch.tensor(regrown), 2, 3)
+
+
+@pytest.mark.parametrize("present", [[[1, 0], [0, 0]], [[0, 0], [1, 1]], [[0, 2], [0, 0]]])
+def test_merge_refuses_a_topology_that_is_none(present: list[list[int]]) -> None:
+    none, nothing = torch.zeros(2, dtype=torch.bool), torch.empty(0, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"sorted|outside the layer"):
+        TopologyChange.merge(torch.tensor(present), none, nothing, 2, 3)

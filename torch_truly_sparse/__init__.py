@@ -5,23 +5,50 @@ from importlib.metadata import version as _version
 from . import evolution, functional, nn, topology
 from ._library import active_isa
 from .evolution import (
+    ByEpoch,
+    CandidateGradientRegrow,
+    Cosine,
     EvolutionRecord,
+    GradientRegrow,
+    GradualMagnitude,
+    ImportancePrune,
+    Linear,
+    MagnitudeGradientPrune,
     MagnitudePrune,
+    MomentumRedistribution,
+    MomentumRegrow,
     PruneRule,
+    RandomPrune,
     RandomRegrow,
     RegrowRule,
     SignSplitMagnitude,
     SparseEvolution,
+    mest,
+    rigl,
+    set_evolution,
+    sparse_momentum,
 )
-from .nn import MaskedLinear, SparseLayer, TrulySparseLinear
+from .nn import AllReLU, MaskedLinear, SparseLayer, TrulySparseLinear
 
 __version__ = _version("torch_truly_sparse")
 
 __all__ = [
+    "AllReLU",
+    "ByEpoch",
+    "CandidateGradientRegrow",
+    "Cosine",
     "EvolutionRecord",
+    "GradientRegrow",
+    "GradualMagnitude",
+    "ImportancePrune",
+    "Linear",
+    "MagnitudeGradientPrune",
     "MagnitudePrune",
     "MaskedLinear",
+    "MomentumRedistribution",
+    "MomentumRegrow",
     "PruneRule",
+    "RandomPrune",
     "RandomRegrow",
     "RegrowRule",
     "SignSplitMagnitude",
@@ -31,6 +58,10 @@ __all__ = [
     "active_isa",
     "evolution",
     "functional",
+    "mest",
     "nn",
+    "rigl",
+    "set_evolution",
+    "sparse_momentum",
     "topology",
 ]

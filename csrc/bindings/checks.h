@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -45,6 +46,15 @@ inline void check_size(int64_t actual, int64_t expected, const char* name, const
   if (actual != expected)
     refuse(std::string("`") + name + "` must have size " + std::to_string(expected) + " (" +
            reason + "), got " + std::to_string(actual));
+}
+
+// The number of positions of a matrix. Raises where it has no 64-bit number.
+inline uint64_t population_of(int64_t out_features, int64_t in_features) {
+  if (out_features < 0) refuse("`out_features` must not be negative");
+  if (in_features < 0) refuse("`in_features` must not be negative");
+  if (in_features > 0 && out_features > std::numeric_limits<int64_t>::max() / in_features)
+    refuse("`in_features` times `out_features` must stay below 2**63");
+  return static_cast<uint64_t>(out_features) * static_cast<uint64_t>(in_features);
 }
 
 // The elements of a checked tensor, read as T.

@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include "checks.h"
+#include "isa.h"
 #include "parallel.h"
 
 namespace tts {
@@ -42,13 +43,19 @@ Tensor compress_indices(const Tensor& indices, int64_t out_features, int64_t in_
     using I = decltype(index);
     const I* row = contiguous.const_data_ptr<I>();
     const I* col = row + nnz;
+    const Isa isa = active_isa();
     const bool valid = parallel_pieces(nnz, nnz, [&](int64_t begin, int64_t end) {
-      return check_order(row, col, begin, end, out_features, in_features).defect == Defect::none;
+      return run<IsOrdered<I>>(isa, row, col, begin, end, out_features, in_features);
     });
     if (!valid)
       refuse(describe(check_order(row, col, 0, nnz, out_features, in_features), row, col,
                       out_features, in_features));
-    compress(row, nnz, out_features, crow.mutable_data_ptr<int64_t>());
+    auto* out = mutable_data<int64_t>(crow);
+    if (nnz == 0) compress(row, 0, 0, 0, out_features, out);
+    parallel_pieces(nnz, nnz, [&](int64_t begin, int64_t end) {
+      compress(row, begin, end, nnz, out_features, out);
+      return true;
+    });
   });
   return crow;
 }

@@ -15,23 +15,30 @@ Tensor sample(int64_t population, int64_t count, int64_t seed) {
     refuse("`count` must be between 0 and `population` = " + std::to_string(population) +
            ", got " + std::to_string(count));
   Tensor positions = torch::stable::empty({count}, ScalarType::Long);
+  if (count * 8 >= static_cast<int64_t>(huge_from))
+    advise_huge_pages(positions.mutable_data_ptr(), static_cast<size_t>(count) * 8);
   const auto key = static_cast<uint64_t>(seed);
-  const std::vector<SampleLeaf> leaves = plan_sample(key, population, count);
-  int64_t* out = positions.mutable_data_ptr<int64_t>();
-  size_t largest = 0;  // scratch is reserved here: nothing may throw inside a parallel region
-  for (const SampleLeaf& leaf : leaves)
-    largest = std::max(largest, static_cast<size_t>(std::min(leaf.count, leaf.size - leaf.count)));
-  const auto shares =
-      std::min<int64_t>(static_cast<int64_t>(leaves.size()),
-                        static_cast<int64_t>(torch::stable::get_num_threads()));
-  std::vector<std::vector<int64_t>> scratch(static_cast<size_t>(shares));
-  for (auto& own : scratch) own.reserve(largest);
-  const auto leaf_of = [&](int64_t share) {
-    return static_cast<int64_t>(leaves.size()) * share / shares;
-  };
-  parallel_pieces(shares, count * 64, [&](int64_t begin, int64_t end) {
-    for (int64_t i = leaf_of(begin); i < leaf_of(end); ++i)
-      draw_leaf(key, leaves[static_cast<size_t>(i)], scratch[static_cast<size_t>(begin)], out);
+  int64_t* out = mutable_data<int64_t>(positions);
+  // The top of the tree by one thread, then the parts below it side by side, then the leaves.
+  // Scratch is reserved out here: nothing may throw inside a parallel region.
+  const int depth = sample_depth(population, count), top = std::min(depth, 6);
+  std::vector<SampleNode> nodes(size_t{1} << depth);
+  const auto leaves = static_cast<int64_t>(nodes.size()), part = leaves >> top;
+  const int64_t workers = count * 16 < serial_visits ? 1 : available_threads();
+  nodes[0] = {0, population, count, 0, 1};
+  halve(key, nodes.data(), 0, top, depth);
+  parallel_items(leaves / part, workers, [&](int64_t item, int64_t) {
+    halve(key, nodes.data() + item * part, top, depth, depth);
+    return true;
+  });
+  int64_t largest = 1;
+  for (const SampleNode& leaf : nodes)
+    largest = std::max(largest, std::min(leaf.count, leaf.size - leaf.count));
+  std::vector<LeafSampler> samplers(static_cast<size_t>(std::min(workers, leaves)),
+                                    LeafSampler(key, largest));
+  parallel_items(leaves / part, workers, [&](int64_t item, int64_t worker) {
+    for (int64_t leaf = item * part; leaf < (item + 1) * part; ++leaf)
+      samplers[static_cast<size_t>(worker)].draw(nodes[static_cast<size_t>(leaf)], out);
     return true;
   });
   return positions;

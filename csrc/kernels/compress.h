@@ -1,7 +1,12 @@
 // From sorted coordinates to row pointers, with every check that a topology needs.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
+#include <type_traits>
+
+#include "simd.h"
 
 namespace tts {
 
@@ -29,14 +34,45 @@ Verdict check_order(const I* row, const I* col, int64_t begin, int64_t end, int6
   return {Defect::none, end};
 }
 
-// crow[r] = number of entries in rows before r, for sorted, in-range rows.
-//   row (nnz); crow (rows + 1). Cost: O(nnz + rows).
+// Whether check_order finds nothing: the same checks as one loop that the compiler vectorises.
 template <class I>
-void compress(const I* row, int64_t nnz, int64_t rows, int64_t* crow) {
-  int64_t r = 0;
-  for (int64_t k = 0; k < nnz; ++k)
+struct IsOrdered {
+  template <int Bytes>
+  static TTS_INLINE bool apply(const I* row, const I* col, int64_t begin, int64_t end,
+                               int64_t rows, int64_t columns) {
+    if (begin >= end) return true;
+    if (begin == 0) {
+      if (check_order(row, col, 0, 1, rows, columns).defect != Defect::none) return false;
+      begin = 1;
+    }
+    using U = std::make_unsigned_t<I>;
+    constexpr auto most = static_cast<uint64_t>(std::numeric_limits<I>::max()) + 1;
+    const auto row_limit = static_cast<U>(std::min(static_cast<uint64_t>(rows), most));
+    const auto column_limit = static_cast<U>(std::min(static_cast<uint64_t>(columns), most));
+    U wrong = 0;
+    for (int64_t k = begin; k < end; ++k) {
+      const U outside = (static_cast<U>(row[k]) >= row_limit) |
+                        (static_cast<U>(col[k]) >= column_limit);
+      const U later = (row[k] > row[k - 1]) | ((row[k] == row[k - 1]) & (col[k] > col[k - 1]));
+      wrong |= outside | (later ^ U(1));
+    }
+    return wrong == 0;
+  }
+};
+
+// crow[r] = number of entries in rows before r, for the rows r that entries [begin, end) close:
+// those after the row of entry begin - 1, up to that of entry end - 1. The last part, which ends
+// with entry nnz, closes all that are left.
+//   row (nnz) sorted, in [0, rows); crow (rows + 1). Parts may run side by side.
+// Cost: O(end - begin + the rows closed).
+template <class I>
+void compress(const I* row, int64_t begin, int64_t end, int64_t nnz, int64_t rows,
+              int64_t* crow) {
+  int64_t r = begin == 0 ? 0 : static_cast<int64_t>(row[begin - 1]) + 1;
+  for (int64_t k = begin; k < end; ++k)
     while (r <= row[k]) crow[r++] = k;
-  while (r <= rows) crow[r++] = nnz;
+  if (end == nnz)
+    while (r <= rows) crow[r++] = nnz;
 }
 
 }  // namespace tts

@@ -23,14 +23,21 @@ class Philox {
   double uniform() { return static_cast<double>(next() >> 11) * 0x1.0p-53; }
 
   // Uniform integer in [0, bound), without bias (Lemire 2019, doi 10.1145/3230636). bound >= 1.
-  uint64_t below(uint64_t bound) {
-    Wide product = static_cast<Wide>(next()) * bound;
-    if (static_cast<uint64_t>(product) < bound) {
+  uint64_t below(uint64_t bound) { return static_cast<uint64_t>(scale(word_below(bound), bound)); }
+
+  // A word for which scale(word, bound) is uniform. bound >= 1.
+  uint64_t word_below(uint64_t bound) {
+    uint64_t word = next();
+    if (word * bound < bound) {  // the low half of the product
       const uint64_t threshold = (0 - bound) % bound;
-      while (static_cast<uint64_t>(product) < threshold)
-        product = static_cast<Wide>(next()) * bound;
+      while (word * bound < threshold) word = next();
     }
-    return static_cast<uint64_t>(product >> 64);
+    return word;
+  }
+
+  // The integer in [0, bound) that a word stands for; it does not fall where the word grows.
+  static int64_t scale(uint64_t word, uint64_t bound) {
+    return static_cast<int64_t>(static_cast<uint64_t>(static_cast<Wide>(word) * bound >> 64));
   }
 
  private:

@@ -7,95 +7,160 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ..nn import SparseLayer
-from ..topology import to_positions
+from ..ops import from_positions, to_positions
+from .layer_view import LayerView
 from .optimizer_state import fresh_entry, group_of, positional_state
 from .prune import PruneRule
 from .record import LayerRecord
 from .regrow import RegrowRule
-from .topology_change import TopologyChange
+from .resize import resize
+from .shrink import ShrinkRule
+from .topology_change import TopologyChange, move_entries
 
 
 @dataclass(frozen=True)
 class LayerStep:
     """What is about to happen to a layer.
 
-    All layers are planned before any is applied: an error leaves the whole network as it was.
+    All layers are planned before any is applied: an error leaves the whole network as it was. In
+    between only what is small is kept, about 5 bytes a connection in float32; the next topology,
+    made once to check it, is made again.
 
     Attributes:
         name: of the layer in the model.
         layer: the layer.
-        change: its next topology.
+        dropped: (nnz,) bool, in the order of the present topology.
+        regrown: (count,) int64 positions that take their place, increasing.
         followers: the weights, their gradient and the optimizer state, each a tensor of the shape
             of the weights with the entries of the new connections.
     """
 
     name: str
     layer: SparseLayer
-    change: TopologyChange
+    dropped: Tensor
+    regrown: Tensor
     followers: list[tuple[Tensor, Tensor | float]]
 
     @torch.no_grad()
     def apply(self) -> LayerRecord:
         """Change the layer, its gradient and its optimizer state in place."""
-        moved = [
-            (tensor, self.change.move(self.layer.gather(tensor), fresh))
-            for tensor, fresh in self.followers
-        ]
-        self.layer.replace_topology(self.change.indices)
-        for tensor, entries in moved:
-            self.layer.scatter_(tensor, entries)
-        pruned, regrown = int(self.change.dropped.sum()), int(self.change.grown.sum())
-        return LayerRecord(self.name, pruned, regrown, self.layer.nnz)
+        layer = self.layer
+        pruned, regrown = int(torch.count_nonzero(self.dropped)), self.regrown.shape[0]
+        if pruned != regrown:
+            resize(layer, self._change(), self.followers)
+        else:
+            held = [layer.gather(tensor) for tensor, _ in self.followers]
+            source = self._replace_topology()
+            for (tensor, fresh), entries in zip(self.followers, held, strict=True):
+                layer.scatter_(tensor, move_entries(entries, source, fresh))
+        return LayerRecord(self.name, pruned, regrown, layer.nnz)
+
+    def _replace_topology(self) -> Tensor:
+        """Put the next topology in place; returns where its connections come from."""
+        change = self._change()
+        self.layer.replace_topology(change.indices)
+        return change.source  # the indices themselves are free again
+
+    def _change(self) -> TopologyChange:
+        layer = self.layer
+        return TopologyChange.merge(
+            layer.indices, self.dropped, self.regrown, layer.out_features, layer.in_features
+        )
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a layer is about to lose; the first half of its plan.
+
+    Attributes:
+        view: the layer.
+        dropped: (nnz,) bool.
+        kept: how many stay.
+        exchanged: how many of the dropped are to be regrown somewhere.
+    """
+
+    view: LayerView
+    dropped: Tensor
+    kept: int
+    exchanged: int
+
+    @property
+    def room(self) -> int:
+        """How many connections could grow."""
+        return self.view.out_features * self.view.in_features - self.kept
 
 
 @torch.no_grad()
-def plan(
-    name: str,
-    layer: SparseLayer,
-    optimizer: Optimizer,
+def plan_prune(
+    view: LayerView,
     prune: PruneRule,
-    regrow: RegrowRule,
+    shrink: ShrinkRule | None,
     fraction: float,
     generator: torch.Generator | None,
+) -> Pruned:
+    """Ask the rules what a layer loses: first for good, then of the rest in exchange.
+
+    Raises:
+        TypeError, ValueError: a rule's answer does not fit.
+    """
+    remaining, gone = view, None
+    if shrink is not None:
+        gone = shrink.select(view, generator=generator)
+        _check(gone, torch.bool, view.nnz, f"`select` of {_named(shrink)}", view.name)
+        remaining = view.without(gone)
+    dropped = prune.select(remaining, fraction, generator=generator)
+    _check(dropped, torch.bool, remaining.nnz, f"`select` of {_named(prune)}", view.name)
+    exchanged = int(torch.count_nonzero(dropped))
+    kept = remaining.nnz - exchanged
+    if gone is not None:
+        dropped = gone.masked_scatter(~gone, dropped)
+    return Pruned(view, dropped, kept, exchanged)
+
+
+@torch.no_grad()
+def plan_regrow(
+    pruned: Pruned, count: int, regrow: RegrowRule, generator: torch.Generator | None
 ) -> LayerStep:
     """Ask the rules for the next topology of a layer, and check all that they answer.
 
     Raises:
-        TypeError, ValueError: a rule's answer, or the optimizer's state, does not fit.
+        TypeError, ValueError: a rule's answer, or the optimizer's state, does not fit, or the
+            layer's number of connections would change and may not.
     """
+    view = pruned.view
+    name, layer, optimizer = view.name, view.layer, view.optimizer
+    assert optimizer is not None
     parameter = layer.weight_parameter
     group = group_of(optimizer, parameter, name)
     state = positional_state(optimizer, parameter, name)
+    if pruned.kept + count != layer.nnz:
+        layer.check_resizable()
 
-    weights = layer.gather(parameter.detach())
-    dropped = prune.select(weights, fraction, generator=generator)
-    _check(dropped, torch.bool, weights.shape[0], f"`select` of {_named(prune)}", name)
-    survivors = to_positions(layer.indices, layer.in_features)[~dropped]
-    count = weights.shape[0] - survivors.shape[0]
-
-    regrown = regrow.select(layer, survivors, count, generator=generator)
+    indices, dropped, in_features = layer.indices, pruned.dropped, layer.in_features
+    survivors = to_positions(indices, dropped, pruned.kept, in_features)
+    regrown = regrow.select(view, survivors, count, generator=generator)
+    del survivors
     _check(regrown, torch.int64, count, f"`select` of {_named(regrow)}", name)
     try:
-        change = TopologyChange.merge(
-            survivors, dropped, regrown, layer.out_features, layer.in_features
-        )
+        following = TopologyChange.merge(
+            indices, dropped, regrown, layer.out_features, in_features
+        ).indices
     except ValueError as error:
         raise ValueError(f"layer {name!r}, `select` of {_named(regrow)}: {error}") from error
-    new_weights = regrow.draw_weights(
-        layer, change.indices[:, change.grown], change.indices, generator=generator
-    )
-    _check(new_weights, weights.dtype, count, f"`draw_weights` of {_named(regrow)}", name)
+    connections = from_positions(regrown, layer.out_features, in_features, following.dtype)
+    new_weights = regrow.draw_weights(view, connections, following, generator=generator)
+    del connections, following
+    _check(new_weights, view.dtype, count, f"`draw_weights` of {_named(regrow)}", name)
 
-    followers: list[tuple[Tensor, Tensor | float]] = [(parameter.detach(), new_weights)]
+    followers: list[tuple[Tensor, Tensor | float]] = [(parameter, new_weights)]
     if parameter.grad is not None:
-        followers.append((parameter.grad.detach(), 0.0))
+        followers.append((parameter.grad, 0.0))
     for key in state:
         entry = optimizer.state[parameter][key]
         followers.append((entry, fresh_entry(optimizer, key, group, new_weights, entry.dtype)))
-    return LayerStep(name, layer, change, followers)
+    return LayerStep(name, layer, dropped, regrown, followers)
 
 
 def _check(answer: Any, dtype: torch.dtype, count: int, source: str, name: str) -> None:
@@ -110,5 +175,5 @@ def _check(answer: Any, dtype: torch.dtype, count: int, source: str, name: str) 
         )
 
 
-def _named(rule: PruneRule | RegrowRule) -> str:
+def _named(rule: object) -> str:
     return type(rule).__name__

@@ -24,10 +24,11 @@ def find_layers(model: nn.Module, exclude: Iterable[str]) -> dict[str, SparseLay
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
-    if isinstance(model, nn.parallel.DistributedDataParallel):
+    wrapper = nn.parallel.DistributedDataParallel
+    if isinstance(model, wrapper) or any(isinstance(m, wrapper) for m in model.modules()):
         raise TypeError(
-            "`model` is wrapped in DistributedDataParallel, whose ranks would each evolve a "
-            "topology of their own; evolving across processes is not supported yet"
+            "`model` is wrapped in DistributedDataParallel, or a part of it is: its ranks would "
+            "each evolve a topology of their own; evolving across processes is not supported yet"
         )
     globs = _globs(exclude)
     names: dict[SparseLayer, list[str]] = {}
@@ -53,6 +54,17 @@ def find_layers(model: nn.Module, exclude: Iterable[str]) -> dict[str, SparseLay
         )
     _check_unshared(layers)
     return layers
+
+
+def output_layer(model: nn.Module) -> SparseLayer | None:
+    """Find the last linear or convolutional layer of a model, if it is a sparse one.
+
+    The last in the order of `model.modules()`: the order in which a model names its parts is
+    nearly always that in which it uses them.
+    """
+    kinds = (SparseLayer, nn.Linear, nn.modules.conv._ConvNd)
+    last = [module for module in model.modules() if isinstance(module, kinds)][-1:]
+    return next((layer for layer in last if isinstance(layer, SparseLayer)), None)
 
 
 def _globs(exclude: Iterable[str]) -> tuple[str, ...]:

@@ -8,18 +8,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..nn import SparseLayer
 from ..nn.init import Initializer, initializer
 from ..topology import random_empty_positions
+from .layer_view import LayerView
 
 
 class RegrowRule(ABC):
     """Says where a layer grows, and the weights that new connections start with."""
 
+    @property
+    def gradient_steps(self) -> int:
+        """How many optimizer steps the rule reads through `LayerView.captured_gradient`; 0: none.
+
+        The layers keep the inputs and output gradients of so many steps right before an
+        evolution, and of no others. A rule says it as a class attribute, `gradient_steps = 1`.
+        """
+        return 0
+
     @abstractmethod
     def select(
         self,
-        layer: SparseLayer,
+        view: LayerView,
         survivors: Tensor,
         count: int,
         *,
@@ -28,7 +37,7 @@ class RegrowRule(ABC):
         """Choose where to grow.
 
         Args:
-            layer: the layer as it is before the change, to be read only.
+            view: the layer as it is before the change, to be read only.
             survivors: (n,) int64 positions that stay occupied, increasing
                 (`out * in_features + in`).
             count: how many connections to grow.
@@ -38,19 +47,18 @@ class RegrowRule(ABC):
             (count,) int64 positions, increasing, none of them a survivor.
         """
 
-    @abstractmethod
     def draw_weights(
         self,
-        layer: SparseLayer,
+        view: LayerView,
         connections: Tensor,
         indices: Tensor,
         *,
         generator: torch.Generator | None,
     ) -> Tensor:
-        """Draw the weights of new connections.
+        """Draw the weights of new connections: 0, unless a rule says otherwise.
 
         Args:
-            layer: the layer as it is before the change, to be read only.
+            view: the layer as it is before the change, to be read only.
             connections: (2, count) the new connections, sorted.
             indices: (2, nnz) the topology that they become part of.
             generator: source of randomness, or None for torch's default generator.
@@ -58,6 +66,7 @@ class RegrowRule(ABC):
         Returns:
             (count,) weights of the layer's dtype.
         """
+        return torch.zeros(connections.shape[1], dtype=view.dtype, device=connections.device)
 
 
 @dataclass(frozen=True)
@@ -83,19 +92,19 @@ class RandomRegrow(RegrowRule):
 
     def select(
         self,
-        layer: SparseLayer,
+        view: LayerView,
         survivors: Tensor,
         count: int,
         *,
         generator: torch.Generator | None,
     ) -> Tensor:
         """Choose as `RegrowRule.select` says."""
-        population = layer.out_features * layer.in_features
+        population = view.out_features * view.in_features
         return random_empty_positions(survivors, population, count, generator=generator)
 
     def draw_weights(
         self,
-        layer: SparseLayer,
+        view: LayerView,
         connections: Tensor,
         indices: Tensor,
         *,
@@ -105,8 +114,8 @@ class RandomRegrow(RegrowRule):
         return initializer(self.init).draw(
             connections,
             indices,
-            layer.out_features,
-            layer.in_features,
-            dtype=layer.weight_parameter.dtype,
+            view.out_features,
+            view.in_features,
+            dtype=view.dtype,
             generator=generator,
         )

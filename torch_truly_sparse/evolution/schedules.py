@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,9 +22,114 @@ class Constant:
     fraction: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fraction <= 1:
-            raise ValueError(f"`fraction` must lie in [0, 1], got {self.fraction}")
+        _check_fraction(self.fraction)
 
     def __call__(self, step: int) -> float:
         """Give the fraction."""
         return self.fraction
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """The fraction `fraction / 2 (1 + cos(pi step / end))`, and 0 from `end` on.
+
+    Args:
+        fraction: the fraction at step 0, in [0, 1].
+        end: the step from which nothing is replaced any more, at least 1.
+
+    Source: RigL, Evci et al. 2020 (arXiv 1911.11134), 0.3 to 75 % of the training there.
+
+    Example:
+        >>> [round(Cosine(0.3, end=4)(step), 3) for step in range(6)]
+        [0.3, 0.256, 0.15, 0.044, 0.0, 0.0]
+    """
+
+    fraction: float
+    end: int
+
+    def __post_init__(self) -> None:
+        _check_fraction(self.fraction)
+        _check_count(self.end, "end")
+
+    def __call__(self, step: int) -> float:
+        """Give the fraction after `step` steps."""
+        if step >= self.end:
+            return 0.0
+        return self.fraction / 2 * (1 + math.cos(math.pi * step / self.end))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The fraction `fraction (1 - step / end)`, and 0 from `end` on.
+
+    Args:
+        fraction: the fraction at step 0, in [0, 1].
+        end: the step from which nothing is replaced any more, at least 1.
+
+    Example:
+        >>> [Linear(0.5, end=4)(step) for step in range(6)]
+        [0.5, 0.375, 0.25, 0.125, 0.0, 0.0]
+    """
+
+    fraction: float
+    end: int
+
+    def __post_init__(self) -> None:
+        _check_fraction(self.fraction)
+        _check_count(self.end, "end")
+
+    def __call__(self, step: int) -> float:
+        """Give the fraction after `step` steps."""
+        return self.fraction * max(1 - step / self.end, 0.0)
+
+
+@dataclass(frozen=True)
+class ByEpoch:
+    """Another schedule, told the number of finished epochs in place of optimizer steps.
+
+    Args:
+        schedule: what gives the fraction.
+        steps_per_epoch: optimizer steps in an epoch, usually len(loader). The step right after
+            an epoch still belongs to it: that is when the network evolves.
+
+    Example:
+        >>> schedule = ByEpoch(Linear(0.5, end=5), steps_per_epoch=100)
+        >>> [schedule(step) for step in (0, 100, 101, 200, 201)]
+        [0.5, 0.5, 0.4, 0.4, 0.3]
+    """
+
+    schedule: Schedule
+    steps_per_epoch: int
+
+    def __post_init__(self) -> None:
+        _check_count(self.steps_per_epoch, "steps_per_epoch")
+
+    def __call__(self, step: int) -> float:
+        """Give the fraction after the epochs that `step` steps complete."""
+        return self.schedule(max(step - 1, 0) // self.steps_per_epoch)
+
+
+def as_schedule(fraction: float | Schedule) -> Schedule:
+    """Take a number for a constant schedule; a schedule passes through.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: the number is out of range.
+    """
+    if isinstance(fraction, int | float) and not isinstance(fraction, bool):
+        return Constant(fraction)
+    if callable(fraction) and not isinstance(fraction, type):
+        return fraction
+    raise TypeError(f"`fraction` must be a number or a schedule, got {fraction!r}")
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"`fraction` must lie in [0, 1], got {fraction}")
+
+
+def _check_count(count: int, name: str) -> None:
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise TypeError(f"`{name}` must be an int, got {type(count).__name__}")
+    if count < 1:
+        raise ValueError(f"`{name}` must be at least 1, got {count}")

@@ -11,13 +11,20 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from .layer_step import plan
-from .model_layers import find_layers
+from ..nn import SparseLayer
+from .captured_gradient import Reduce, identity
+from .gradient_capture import GradientCaptures
+from .layer_step import LayerStep, plan_prune, plan_regrow
+from .layer_view import LayerView
+from .model_layers import find_layers, output_layer
 from .optimizer_state import check_supported, group_of
-from .prune import PruneRule, SignSplitMagnitude
+from .prune import PruneRule
 from .record import EvolutionRecord
-from .regrow import RandomRegrow, RegrowRule
-from .schedules import Constant, Schedule
+from .redistribution import Redistribution, share_out
+from .regrow import RegrowRule
+from .rule_names import prune_rule, redistribution, regrow_rule, shrink_rule
+from .schedules import Schedule, as_schedule
+from .shrink import ShrinkRule
 
 # Those whose hook is in place. The optimizers hold them; this only looks on.
 _live: weakref.WeakSet[SparseEvolution] = weakref.WeakSet()
@@ -27,13 +34,13 @@ class SparseEvolution:
     """Prunes the weakest connections and regrows as many elsewhere, between epochs.
 
     A hook on the optimizer; the training loop stays as it is. Every layer keeps its number of
-    connections, exactly, and its parameters stay the same objects. Survivors keep their weight,
-    their gradient and their optimizer state; a new connection gets the state that a fresh
-    optimizer would give it.
+    connections, exactly, unless `shrink` or `redistribute` is given; its parameters stay the same
+    objects. Survivors keep their weight, their gradient and their optimizer state; a new connection
+    gets the state that a fresh optimizer would give it.
 
     With `every=N` the network evolves right after the first optimizer step of the next interval
     (steps N + 1, 2 N + 1, ...): an evaluation between epochs sees the trained weights, and nothing
-    evolves after the last epoch.
+    evolves after the last epoch. A rule that grows by gradient reads that very step.
 
     Args:
         model: a module that holds `TrulySparseLinear` (or `MaskedLinear`) layers. A layer used
@@ -41,29 +48,39 @@ class SparseEvolution:
         optimizer: the one that trains it. SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adadelta,
             Adafactor, RMSprop, Adagrad, Rprop, ASGD; others through
             `evolution.register_optimizer`.
-        prune: which connections go.
-        regrow: where new ones appear.
+        prune: which connections go: a `PruneRule`, or `"sign_split"`, `"magnitude"`,
+            `"magnitude_gradient"`, `"random"`.
+        regrow: where new ones appear: a `RegrowRule`, or `"random"`, `"gradient"`,
+            `"candidate_gradient"`, `"momentum"`.
         fraction: share of each layer's connections to replace, in [0, 1] (zeta in papers), or a
-            schedule.
+            schedule: a function of the optimizer steps so far.
         every: optimizer steps between evolutions, usually len(loader); None evolves only when
             `step()` is called.
         stop: the last optimizer step after which the network may evolve; None for no end.
+        shrink: which connections go for good, before the exchange: a `ShrinkRule`
+            (`ImportancePrune`, `GradualMagnitude`), or `"importance"`; None for none.
+        redistribute: how the layers share what regrows: a `Redistribution`, or `"momentum"`; None
+            regrows in each layer what was dropped there.
         exclude: globs of the names of layers (as in `model.named_modules()`) to leave alone.
             Layers that are nearly dense are best left alone.
         generator: source of randomness, or None for torch's default generator.
 
     Attributes:
         history: one `EvolutionRecord` for each evolution.
-        steps: optimizer steps seen.
+        steps: optimizer steps seen. A step that a `torch.amp.GradScaler` skips does not count.
+        reduce: sums a block of gradients across processes before its largest are taken; the
+            identity unless it is set.
 
     Raises:
         TypeError: the optimizer's state cannot be followed, or an argument has the wrong type.
         ValueError: an argument is out of range, there is nothing to evolve, a glob matches
             nothing, the optimizer does not hold a layer's weights, or a layer evolves already.
 
-    Cost of an evolution: O(nnz log nnz) time, O(nnz) memory.
+    Cost of an evolution: O(nnz log nnz) time, O(nnz) memory; growth by gradient costs what its rule
+    says, and nothing at any other step.
 
-    Note: `copy.deepcopy` of an optimizer drops its hooks, this one included.
+    Note: `copy.deepcopy` of an optimizer drops its hooks, this one included; `load_state_dict`
+    puts it back.
 
     Source: SET, Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3), with the defaults' settings.
 
@@ -82,17 +99,21 @@ class SparseEvolution:
         model: nn.Module,
         optimizer: Optimizer,
         *,
-        prune: PruneRule | None = None,
-        regrow: RegrowRule | None = None,
+        prune: str | PruneRule = "sign_split",
+        regrow: str | RegrowRule = "random",
         fraction: float | Schedule = 0.3,
         every: int | None = None,
         stop: int | None = None,
+        shrink: str | ShrinkRule | None = None,
+        redistribute: str | Redistribution | None = None,
         exclude: Iterable[str] = (),
         generator: torch.Generator | None = None,
     ) -> None:
-        self.prune = _rule(prune, SignSplitMagnitude(), PruneRule, "prune")
-        self.regrow = _rule(regrow, RandomRegrow(), RegrowRule, "regrow")
-        self.fraction = _schedule(fraction)
+        self.prune = prune_rule(prune)
+        self.regrow = regrow_rule(regrow)
+        self.shrink = shrink_rule(shrink)
+        self.redistribute = redistribution(redistribute)
+        self.fraction = as_schedule(fraction)
         self.every = _count(every, "every")
         self.stop = _count(stop, "stop")
         if generator is not None and not isinstance(generator, torch.Generator):
@@ -100,16 +121,23 @@ class SparseEvolution:
                 f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"
             )
         self.generator = generator
+        self.reduce: Reduce = identity
         self.history: list[EvolutionRecord] = []
         self.steps = 0
         self._optimizer = optimizer
         self._layers = find_layers(model, exclude)
+        self._output = output_layer(model)
+        self._captures = GradientCaptures()
         check_supported(optimizer)
         for name, layer in self._layers.items():
             group_of(optimizer, layer.weight_parameter, name)
+            if self.shrink is not None or self.redistribute is not None:
+                layer.check_resizable()
         self._check_alone()
+        self._removed = False
         self._hook = optimizer.register_step_post_hook(self._after_step)
         _live.add(self)
+        self._arm_if_due()
 
     def step(self) -> EvolutionRecord:
         """Evolve now.
@@ -118,26 +146,45 @@ class SparseEvolution:
             What was done, also appended to `history`.
 
         Raises:
-            TypeError, ValueError: as for the constructor; nothing is then changed.
+            TypeError, ValueError: as for the constructor, or a rule asks for what is not there
+                (a gradient, momentum, a captured step: see `arm`); nothing is then changed.
         """
         fraction = self.fraction(self.steps)
         if not 0 <= fraction <= 1:
             raise ValueError(
                 f"`fraction` must give numbers in [0, 1], got {fraction} after step {self.steps}"
             )
-        plans = [
-            plan(name, layer, self._optimizer, self.prune, self.regrow, fraction, self.generator)
-            for name, layer in self._layers.items()
-            if layer.weight_parameter.requires_grad
-        ]
+        try:
+            plans = self._plan(fraction)
+        finally:
+            self._captures.release()
         layers = tuple(planned.apply() for planned in plans)
         record = EvolutionRecord(self.steps, fraction, layers)
         self.history.append(record)
         return record
 
+    def arm(self) -> None:
+        """Capture from now on what growth by gradient reads at the next `step()`.
+
+        With `every=` this is done for you. With `every=None`:
+
+            evolution.arm()
+            loss_fn(model(x), y).backward()
+            optimizer.step()
+            evolution.step()
+
+        From here to `step()` the layers keep the inputs and output gradients of their backward
+        passes, of as many of the last optimizer steps as the rule reads. Without such a rule it
+        does nothing.
+        """
+        if self.regrow.gradient_steps:
+            self._captures.arm(self._layers, self.regrow.gradient_steps)
+
     def remove(self) -> None:
         """Take the hook off the optimizer: the topology stays as it is from now on."""
+        self._removed = True
         self._hook.remove()
+        self._captures.release()
         _live.discard(self)
 
     def state_dict(self) -> dict[str, Any]:
@@ -147,15 +194,20 @@ class SparseEvolution:
             A dictionary that `torch.load(weights_only=True)` reads. The topologies are in the
             model's state, and what follows them in the optimizer's. Without a `generator` of its
             own, the evolution draws from torch's default one, whose state is yours to save.
+            A rule that reads several steps (`MomentumRegrow`) adds the passes captured so far.
         """
         return {
             "steps": self.steps,
             "history": [asdict(record) for record in self.history],
             "generator": None if self.generator is None else self.generator.get_state(),
+            "captured": self._captures.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state.
+
+        The hook is put back where the optimizer has lost it (a deep copy does), unless `remove`
+        was called.
 
         Args:
             state: what `state_dict` returned.
@@ -164,7 +216,7 @@ class SparseEvolution:
             ValueError: entries are missing, or only one of the two evolutions has a generator of
                 its own; nothing is then changed.
         """
-        missing = {"steps", "history", "generator"} - set(state)
+        missing = {"steps", "history", "generator", "captured"} - set(state)
         if missing:
             raise ValueError(f"`state` lacks {', '.join(sorted(missing))}")
         if (state["generator"] is None) != (self.generator is None):
@@ -177,13 +229,68 @@ class SparseEvolution:
         if self.generator is not None:
             self.generator.set_state(state["generator"])
         self.steps, self.history = int(state["steps"]), history
+        if self._removed:
+            return
+        self._hook.remove()
+        self._hook = self._optimizer.register_step_post_hook(self._after_step)
+        _live.add(self)
+        self._captures.release()
+        self._arm_if_due()
+        self._captures.load_state_dict(state["captured"])
 
     def _after_step(self, *_: Any) -> None:
-        self.steps += 1
-        if self.every is None or (self.stop is not None and self.steps > self.stop):
+        if _skipped(self._optimizer):
+            self._captures.drop_step()
             return
-        if self.steps > 1 and (self.steps - 1) % self.every == 0:
+        self.steps += 1
+        self._captures.end_step()
+        if self.steps == self._next_evolution(self.steps - 1):
             self.step()
+        self._arm_if_due()
+
+    def _next_evolution(self, after: int) -> int | None:
+        """Give the first step later than `after` at which the network evolves by itself."""
+        if self.every is None:
+            return None
+        intervals = max(-(-after // self.every), 1)
+        step = intervals * self.every + 1
+        return step if self.stop is None or step <= self.stop else None
+
+    def _arm_if_due(self) -> None:
+        upcoming = self._next_evolution(self.steps)
+        if upcoming is not None and upcoming - self.steps <= self.regrow.gradient_steps:
+            self.arm()
+
+    def _plan(self, fraction: float) -> list[LayerStep]:
+        """Plan every layer; nothing is changed yet."""
+        views = [
+            self._view(name, layer)
+            for name, layer in self._layers.items()
+            if layer.weight_parameter.requires_grad
+        ]
+        pruned = [
+            plan_prune(view, self.prune, self.shrink, fraction, self.generator) for view in views
+        ]
+        counts = [each.exchanged for each in pruned]
+        if self.redistribute is not None:
+            shares = [self.redistribute.importance(view) for view in views]
+            counts = share_out(sum(counts), shares, [each.room for each in pruned])
+        return [
+            plan_regrow(each, count, self.regrow, self.generator)
+            for each, count in zip(pruned, counts, strict=True)
+        ]
+
+    def _view(self, name: str, layer: SparseLayer) -> LayerView:
+        return LayerView(
+            name,
+            layer,
+            self._optimizer,
+            step=self.steps,
+            evolutions=len(self.history),
+            is_output=layer is self._output,
+            captured=self._captures.of(name),
+            reduce=self.reduce,
+        )
 
     def _check_alone(self) -> None:
         for other in _live:
@@ -200,12 +307,13 @@ class SparseEvolution:
                     )
 
 
-def _rule(given: Any, default: Any, kind: type, name: str) -> Any:
-    rule = default if given is None else given
-    if not isinstance(rule, kind):
-        hint = f"; write {rule.__name__}()" if isinstance(rule, type) else ""
-        raise TypeError(f"`{name}` must be a {kind.__name__}, got {rule!r}{hint}")
-    return rule
+def _skipped(optimizer: Optimizer) -> bool:
+    """Whether a GradScaler told a fused optimizer to skip the step that it has just made.
+
+    Other optimizers are not called at all then, and their hooks neither.
+    """
+    found_inf = getattr(optimizer, "found_inf", None)
+    return found_inf is not None and bool(found_inf)
 
 
 def _count(value: int | None, name: str) -> int | None:
@@ -216,11 +324,3 @@ def _count(value: int | None, name: str) -> int | None:
     if value < 1:
         raise ValueError(f"`{name}` must be at least 1, got {value}")
     return value
-
-
-def _schedule(fraction: float | Schedule) -> Schedule:
-    if isinstance(fraction, int | float) and not isinstance(fraction, bool):
-        return Constant(fraction)
-    if callable(fraction) and not isinstance(fraction, type):
-        return fraction
-    raise TypeError(f"`fraction` must be a number or a schedule, got {fraction!r}")

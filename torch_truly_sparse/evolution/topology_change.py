@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..topology import from_positions
+from ..ops import merge, move
+from ..topology import index_dtype
 
 
 @dataclass(frozen=True)
@@ -16,18 +17,17 @@ class TopologyChange:
 
     Attributes:
         indices: (2, nnz) the next topology, sorted and unique.
-        dropped: (nnz before,) bool, in the order of the present topology.
-        grown: (nnz,) bool, in the order of the next one. Survivors keep their relative order.
+        source: (nnz,) where each connection comes from: its number in the present topology, or
+            ~g (-1 - g) for the regrown one number g. Survivors keep their relative order.
     """
 
     indices: Tensor
-    dropped: Tensor
-    grown: Tensor
+    source: Tensor
 
     @classmethod
     def merge(
         cls,
-        survivors: Tensor,
+        indices: Tensor,
         dropped: Tensor,
         regrown: Tensor,
         out_features: int,
@@ -36,31 +36,27 @@ class TopologyChange:
         """Put survivors and regrown connections into one sorted order.
 
         Args:
-            survivors: (n,) int64 positions that stay, increasing.
-            dropped: (nnz before,) bool.
+            indices: (2, nnz before) the present topology.
+            dropped: (nnz before,) bool, the connections that go.
             regrown: (m,) int64 positions, increasing, none of them a survivor.
             out_features: number of output units.
             in_features: number of input units.
 
         Raises:
-            ValueError: the regrown positions are not as asked.
+            ValueError: the regrown positions are not as asked, or the topology is none of a
+                matrix of this size.
 
-        Cost: O(n + m log n).
+        Cost: O(nnz before + m) time; new memory for the two attributes.
         """
-        if not regrown.diff().gt(0).all():
-            raise ValueError("regrown positions must be increasing and distinct")
-        if regrown.numel() and (regrown[0] < 0 or regrown[-1] >= out_features * in_features):
-            raise ValueError("regrown positions must lie in [0, out_features * in_features)")
-        before = torch.searchsorted(survivors, regrown)  # survivors that come before each
-        slots = before + torch.arange(regrown.shape[0], device=regrown.device)
-        nnz = survivors.shape[0] + regrown.shape[0]
-        grown = torch.zeros(nnz, dtype=torch.bool, device=survivors.device)
-        grown[slots] = True
-        positions = survivors.new_empty(nnz)
-        positions.masked_scatter_(~grown, survivors).masked_scatter_(grown, regrown)
-        if not positions.diff().gt(0).all():
-            raise ValueError("regrown positions must not be among those that survive")
-        return cls(from_positions(positions, out_features, in_features), dropped, grown)
+        before, m = dropped.shape[0], regrown.shape[0]
+        survivors = before - int(torch.count_nonzero(dropped))
+        dtype = index_dtype(out_features, in_features, max(before, survivors + m))
+        return cls(*merge(indices, dropped, regrown, survivors, out_features, in_features, dtype))
+
+    @property
+    def grown(self) -> Tensor:
+        """(nnz,) bool, True for the connections that are new."""
+        return self.source < 0
 
     def move(self, entries: Tensor, fresh: Tensor | float) -> Tensor:
         """Carry one number per connection over to the next topology.
@@ -72,9 +68,14 @@ class TopologyChange:
 
         Returns:
             (nnz,) in the next order, new memory.
+
+        Cost: O(nnz).
         """
-        moved = entries.new_empty(self.grown.shape)
-        moved.masked_scatter_(~self.grown, entries[~self.dropped])
-        if isinstance(fresh, Tensor):
-            return moved.masked_scatter_(self.grown, fresh)
-        return moved.masked_fill_(self.grown, fresh)
+        return move_entries(entries, self.source, fresh)
+
+
+def move_entries(entries: Tensor, source: Tensor, fresh: Tensor | float) -> Tensor:
+    """Do as `TopologyChange.move` says, where the next indices themselves are no longer held."""
+    if not isinstance(fresh, Tensor):
+        fresh = torch.full((), fresh, dtype=entries.dtype, device=entries.device)
+    return move(entries, source, fresh)

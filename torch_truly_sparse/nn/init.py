@@ -55,16 +55,24 @@ class _FanUniform:
         generator: torch.Generator | None,
     ) -> Tensor:
         """Draw as `Initializer.draw` says."""
-        fans = self._fans(connections, indices, out_features, in_features)
-        bounds = fans.to(dtype).reciprocal_().mul_(self._gain).sqrt_()
+        bounds = self._bounds(connections, indices, out_features, in_features, dtype)
         unit = _empty(bounds.shape[0], dtype, generator).uniform_(-1, 1, generator=generator)
         return bounds.mul_(unit.to(bounds.device))
 
-    def _fans(
-        self, connections: Tensor, indices: Tensor, out_features: int, in_features: int
+    def _bounds(
+        self,
+        connections: Tensor,
+        indices: Tensor,
+        out_features: int,
+        in_features: int,
+        dtype: torch.dtype,
     ) -> Tensor:
-        """Count the inputs of each connection's output unit."""
-        return torch.bincount(indices[0], minlength=out_features)[connections[0].long()]
+        """Give each connection the bound that follows from the inputs of its output unit."""
+        fan_in = torch.bincount(indices[0], minlength=out_features)
+        return self._bound(fan_in.to(dtype)).index_select(0, connections[0])
+
+    def _bound(self, fans: Tensor) -> Tensor:
+        return fans.reciprocal_().mul_(self._gain).sqrt_()
 
 
 @dataclass(frozen=True)
@@ -99,13 +107,19 @@ class XavierUniform(_FanUniform):
 
     _gain = 6.0
 
-    def _fans(
-        self, connections: Tensor, indices: Tensor, out_features: int, in_features: int
+    def _bounds(
+        self,
+        connections: Tensor,
+        indices: Tensor,
+        out_features: int,
+        in_features: int,
+        dtype: torch.dtype,
     ) -> Tensor:
         """Count the inputs of each connection's output unit and the outputs of its input unit."""
-        fan_in = super()._fans(connections, indices, out_features, in_features)
-        fan_out = torch.bincount(indices[1], minlength=in_features)[connections[1].long()]
-        return fan_in + fan_out
+        fan_in = torch.bincount(indices[0], minlength=out_features).to(dtype)
+        fan_out = torch.bincount(indices[1], minlength=in_features).to(dtype)
+        fans = fan_in.index_select(0, connections[0])
+        return self._bound(fans.add_(fan_out.index_select(0, connections[1])))
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,18 @@ class MaskedLinear(SparseLayer):
         indices, _ = check_indices(indices, self.out_features, self.in_features)
         if indices.shape[1] != self.nnz:
             raise ValueError(f"`indices` must hold {self.nnz} connections, got {indices.shape[1]}")
+        self._connect(indices)
+
+    @torch.no_grad()
+    def resize_topology(self, indices: Tensor) -> None:
+        """Put a topology of any nnz in place, as `SparseLayer.resize_topology` says."""
+        self.check_resizable()
+        indices, _ = check_indices(indices, self.out_features, self.in_features)
+        self.weight.grad = None
+        self._nnz = indices.shape[1]
+        self._connect(indices)
+
+    def _connect(self, indices: Tensor) -> None:
         self.mask.zero_()
         self.mask[indices[0].long(), indices[1].long()] = True
 

@@ -15,8 +15,9 @@ from .init import Initializer, initializer
 class SparseLayer(nn.Module, ABC):
     """A linear layer with a topology; the protocol through which networks evolve.
 
-    Evolution knows a layer only by `indices`, `weight_parameter`, `gather`, `scatter_` and
-    `replace_topology`, so that with one seed both twins walk through the same topologies.
+    Evolution knows a layer only by `indices`, `weight_parameter`, `gather`, `scatter_`,
+    `replace_topology` and `resize_topology`, so that with one seed both twins walk through the
+    same topologies.
 
     The constructor draws the topology, then the weights, from one generator: two layers of
     different classes built from equally seeded generators start equal.
@@ -25,6 +26,8 @@ class SparseLayer(nn.Module, ABC):
     in_features: int
     out_features: int
     bias: nn.Parameter | None
+    nnz_fixed_by: str | None = None
+    """What relies on the number of weights (a data-parallel wrapper), or None."""
     if TYPE_CHECKING:
         indices: Tensor
         """(2, nnz) topology: output units above input units, sorted row-major, unique."""
@@ -117,6 +120,30 @@ class SparseLayer(nn.Module, ABC):
         Raises:
             TypeError, ValueError: it is not a topology of this layer; nothing is changed.
         """
+
+    @abstractmethod
+    def resize_topology(self, indices: Tensor) -> None:
+        """Put a topology of any nnz in place of the present one.
+
+        `weight_parameter` stays the same object and loses its gradient; the weights are left for
+        the caller to write (`scatter_`). What an optimizer keeps for them is not touched:
+        `evolution.resize` takes it along.
+
+        Args:
+            indices: (2, any nnz) int32 or int64, sorted, unique.
+
+        Raises:
+            TypeError, ValueError: it is not a topology of this layer, or `nnz_fixed_by` is set;
+                nothing is changed.
+        """
+
+    def check_resizable(self) -> None:
+        """Raise a ValueError where something relies on the number of weights."""
+        if self.nnz_fixed_by is not None:
+            raise ValueError(
+                f"the number of connections is fixed by {self.nnz_fixed_by}, which relies on the "
+                "size of the weights: resize before wrapping the model"
+            )
 
     @torch.no_grad()
     def reset_topology(self, *, generator: torch.Generator | None = None) -> None:

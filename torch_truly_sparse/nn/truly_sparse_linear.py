@@ -222,6 +222,14 @@ class TrulySparseLinear(SparseLayer):
             )
         self._derived.adopt(self.indices.copy_(indices), crow_indices)
 
+    @torch.no_grad()
+    def resize_topology(self, indices: Tensor) -> None:
+        """Put a topology of any nnz in place, as `SparseLayer.resize_topology` says."""
+        indices, crow_indices = check_indices(indices, self.out_features, self.in_features)
+        self._resize(indices.shape[1])
+        self.values.grad = None
+        self._derived.adopt(self.indices.copy_(indices), crow_indices)
+
     def _checked_indices(self) -> Tensor:
         """Check the topology whatever its version says; for what torch does without checking."""
         return check_indices(self.indices, self.out_features, self.in_features)[0]
@@ -304,12 +312,18 @@ class TrulySparseLinear(SparseLayer):
         """Make room for another number of connections; `values` stays the same object."""
         if nnz == self.nnz:
             return
+        self.check_resizable()
         dtype = index_dtype(self.out_features, self.in_features, nnz)
         device = self.indices.device
+        self.values.grad = None
         with torch.inference_mode(False):
             self._buffers["indices"] = torch.empty((2, nnz), dtype=dtype, device=device)
-            self.values.data = self.values.new_empty(nnz)
-        self.values.grad = None
+            room = self.values.new_empty(nnz)
+            # A graph that is still alive (a kept loss) holds the node that accumulates this
+            # gradient, with the size of old; torch makes a new one when the dtype changes.
+            other = torch.float64 if room.dtype == torch.float32 else torch.float32
+            self.values.data = room.new_empty(0, dtype=other)
+            self.values.data = room
         self._derived.forget()
 
 

@@ -6,8 +6,12 @@ those of `differentiable` carry gradients of any order.
 
 from .column_sum import column_sum
 from .compress import compress
+from .merge import merge
+from .move import move
+from .positions import empty_positions, from_positions, to_positions
 from .sample import sample
 from .sddmm import sddmm
+from .select import mark_smallest, mark_weakest
 from .spmm import spmm
 from .spmm_backward import LayerGradients, spmm_backward
 from .spmm_transposed import SCATTER_BATCH, spmm_transposed
@@ -19,10 +23,17 @@ __all__ = [
     "TransposedOrder",
     "column_sum",
     "compress",
+    "empty_positions",
+    "from_positions",
+    "mark_smallest",
+    "mark_weakest",
+    "merge",
+    "move",
     "sample",
     "sddmm",
     "spmm",
     "spmm_backward",
     "spmm_transposed",
+    "to_positions",
     "transpose",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..ops import positions as positions_ops
 from ..ops.compress import compress
 
 _INT32_MAX = torch.iinfo(torch.int32).max
@@ -76,8 +77,10 @@ def to_positions(indices: Tensor, in_features: int) -> Tensor:
 
     Returns:
         (nnz,) int64, increasing, new memory.
+
+    Cost: O(nnz).
     """
-    return indices[0].to(torch.int64, copy=True).mul_(in_features).add_(indices[1])
+    return positions_ops.to_positions(indices, None, indices.shape[1], in_features)
 
 
 def from_positions(positions: Tensor, out_features: int, in_features: int) -> Tensor:
@@ -90,10 +93,11 @@ def from_positions(positions: Tensor, out_features: int, in_features: int) -> Te
 
     Returns:
         (2, nnz) of the narrowest dtype, new memory.
+
+    Raises:
+        ValueError: a position lies outside [0, out_features * in_features).
+
+    Cost: O(nnz).
     """
     dtype = index_dtype(out_features, in_features, positions.shape[0])
-    indices = torch.empty((2, positions.shape[0]), dtype=dtype, device=positions.device)
-    if positions.shape[0]:
-        indices[0] = positions.div(in_features, rounding_mode="floor")
-        indices[1] = positions.remainder(in_features)
-    return indices
+    return positions_ops.from_positions(positions, out_features, in_features, dtype)

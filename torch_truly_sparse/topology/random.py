@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..ops.positions import empty_positions
 from ..ops.sample import sample
 from .coordinates import check_size, from_positions
 
@@ -69,10 +70,10 @@ def random_empty_positions(
     Returns:
         (count,) int64 positions, increasing, new memory.
 
-    Cost: O(n + count log n); no rejected draws, however full the matrix.
+    Raises:
+        ValueError: there are fewer empty positions than `count`.
+
+    Cost: O(n + count); no rejected draws, however full the matrix.
     """
-    ranks = sample(population - occupied.shape[0], count, draw_seed(generator)).to(occupied.device)
-    # The r-th empty position has as many occupied ones before it as there are i with
-    # occupied[i] - i <= r: occupied[i] - i is the number of empty positions before occupied[i].
-    empty_before = occupied - torch.arange(occupied.shape[0], device=occupied.device)
-    return ranks.add_(torch.searchsorted(empty_before, ranks, right=True))
+    ranks = sample(population - occupied.shape[0], count, draw_seed(generator))
+    return empty_positions(occupied, ranks.to(occupied.device))

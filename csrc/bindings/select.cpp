@@ -1,0 +1,117 @@
+// Operators `mark_smallest` and `mark_weakest`: exact selection without a sort.
+#include "../kernels/select.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include "checks.h"
+#include "pieces.h"
+
+namespace tts {
+namespace {
+
+// Keys are looked at 16 bits at a time: two histograms for float32, each of which fits in L2. For
+// few numbers, 8 bits: the histograms themselves must stay the smaller part of the work.
+int digit_bits(int64_t n) { return n < (1 << 18) ? 8 : 16; }
+
+// Finds the boundary below which `wanted[side]` of each side lie. Raises where there are fewer.
+template <class By>
+Boundary<typename By::U> find_boundary(const typename By::Value* x, int64_t n,
+                                       const int64_t* wanted, const char* const* names) {
+  const int bits = digit_bits(n), digits = 1 << bits, bins = By::sides << bits;
+  const int64_t workers = std::clamp<int64_t>(n / (2 * bins), 1, available_threads());
+  const Scratch<int64_t> histograms(workers * bins);
+  int64_t* counts = histograms.get();
+  const Isa isa = active_isa();
+  Boundary<typename By::U> boundary{};
+  for (int side = 0; side < By::sides; ++side) boundary.equal[side] = wanted[side];
+  constexpr int width = 8 * static_cast<int>(sizeof(typename By::U));
+  for (int shift = width - bits; shift >= 0; shift -= bits) {
+    const bool first = shift + bits == width;
+    std::fill(counts, counts + workers * bins, int64_t{0});
+    for_each_piece(n, workers, [&](int64_t begin, int64_t end, int64_t, int64_t worker) {
+      return run<CountDigits<By>>(isa, x + begin, end - begin, first, shift, bits, boundary,
+                                  counts + worker * bins);
+    });
+    for (int64_t i = bins; i < workers * bins; ++i) counts[i % bins] += counts[i];
+    for (int side = 0; side < By::sides; ++side) {
+      const int64_t* own = counts + side * digits;
+      if (first) {
+        int64_t all = 0;
+        for (int digit = 0; digit < digits; ++digit) all += own[digit];
+        if (wanted[side] < 0 || wanted[side] > all)
+          refuse(std::string("`") + names[side] + "` must be between 0 and " +
+                 std::to_string(all) + ", how many there are, got " +
+                 std::to_string(wanted[side]));
+      }
+      next_digit(own, bits, side, boundary);
+    }
+  }
+  return boundary;
+}
+
+template <class By>
+void mark(const typename By::Value* x, int64_t n, const int64_t* wanted, const char* const* names,
+          uint8_t* marked) {
+  const Boundary<typename By::U> boundary = find_boundary<By>(x, n, wanted, names);
+  const int64_t workers = n < serial_visits ? 1 : available_threads();
+  const Isa isa = active_isa();
+  struct Ties {
+    int64_t of[2];
+  };
+  std::vector<Ties> ties(static_cast<size_t>(pieces_of(n)));
+  for_each_piece(n, workers, [&](int64_t begin, int64_t end, int64_t piece, int64_t) {
+    return run<MarkBelow<By>>(isa, x + begin, end - begin, boundary, marked + begin,
+                              static_cast<int64_t*>(ties[static_cast<size_t>(piece)].of));
+  });
+  int64_t left[2] = {boundary.equal[0], boundary.equal[1]};
+  for (Ties& own : ties)  // of equal ones, those that come first
+    for (int side = 0; side < 2; ++side) {
+      own.of[side] = std::min(own.of[side], left[side]);
+      left[side] -= own.of[side];
+    }
+  for_each_piece(n, workers, [&](int64_t begin, int64_t end, int64_t piece, int64_t) {
+    mark_ties<By>(x + begin, end - begin, boundary, ties[static_cast<size_t>(piece)].of,
+                  marked + begin);
+    return true;
+  });
+}
+
+template <template <class> class By>
+Tensor select(const Tensor& numbers, const char* name, const int64_t* wanted,
+              const char* const* names) {
+  const Tensor x = prepared(numbers, name, 1);
+  Tensor marked = fresh(x, {x.numel()}, ScalarType::Bool);
+  auto* out = mutable_data<uint8_t>(marked);
+  if (x.scalar_type() == ScalarType::Float)
+    mark<By<float>>(data<float>(x), x.numel(), wanted, names, out);
+  else if (x.scalar_type() == ScalarType::Double)
+    mark<By<double>>(data<double>(x), x.numel(), wanted, names, out);
+  else
+    refuse(std::string("`") + name + "` must be float32 or float64, got " + dtype_name(x));
+  return marked;
+}
+
+Tensor mark_smallest(const Tensor& scores, int64_t count) {
+  const char* const names[] = {"count"};
+  return select<ByNumber>(scores, "scores", &count, names);
+}
+
+Tensor mark_weakest(const Tensor& weights, int64_t positive, int64_t negative) {
+  const int64_t wanted[] = {positive, negative};
+  const char* const names[] = {"positive", "negative"};
+  return select<ByMagnitude>(weights, "weights", wanted, names);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(torch_truly_sparse, m) {
+  m.def("mark_smallest(Tensor scores, SymInt count) -> Tensor");
+  m.def("mark_weakest(Tensor weights, SymInt positive, SymInt negative) -> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CPU, m) {
+  m.impl("mark_smallest", TORCH_BOX(&mark_smallest));
+  m.impl("mark_weakest", TORCH_BOX(&mark_weakest));
+}
+
+}  // namespace tts

@@ -1,0 +1,36 @@
+// One number per connection, carried over from a topology to the next.
+#pragma once
+
+#include <cstdint>
+
+#include "simd.h"
+
+namespace tts {
+
+// out[j] = entries[source[j]], or fresh[~source[j] * step] where source[j] is negative, for
+// j in [begin, end). T is any type of the entries' size.
+//   entries (n); fresh (count), or one for all (step 0)
+// Nothing aliases. Returns false if a source lies outside these (out[j] is then meaningless).
+// Cost: O(end - begin).
+template <class T, class J>
+bool move(const T* entries, int64_t n, const T* fresh, int64_t count, int64_t step,
+          const J* source, int64_t begin, int64_t end, T* out) {
+  // Which of the two it is follows no pattern, and a branch would be guessed wrongly time and again:
+  // tables, and masks made of the comparisons, instead.
+  const T none{};
+  const T* base[] = {n > 0 ? entries : &none, count > 0 ? fresh : &none};
+  const uint64_t limit[] = {static_cast<uint64_t>(n), static_cast<uint64_t>(count)};
+  const uint64_t strides[] = {~uint64_t{0}, step == 0 ? uint64_t{0} : ~uint64_t{0}};
+  bool in_range = true;
+  for (int64_t j = begin; j < end; ++j) {
+    const auto at = static_cast<int64_t>(source[j]);
+    const unsigned side = at < 0;
+    const auto index = static_cast<uint64_t>(at) ^ (uint64_t{0} - side);  // ~at where negative
+    const bool inside = index < limit[side];
+    in_range &= inside;
+    out[j] = base[side][index & strides[side] & (uint64_t{0} - inside)];
+  }
+  return in_range;
+}
+
+}  // namespace tts

@@ -1,0 +1,104 @@
+// Coordinates and linear positions, row * columns + column, of the entries of a matrix.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace tts {
+
+// The position of an entry. Unsigned, so that coordinates of any content are harmless.
+template <class I>
+inline uint64_t position_of(I row, I col, int64_t columns) {
+  return static_cast<uint64_t>(row) * static_cast<uint64_t>(columns) + static_cast<uint64_t>(col);
+}
+
+// Writes the positions of those of entries [begin, end) that are not masked, in order, and at most
+// `room` of them. mask may be null. Nothing aliases. Returns how many there are.
+template <class I>
+int64_t unmasked_positions(const I* row, const I* col, const uint8_t* mask, int64_t begin,
+                           int64_t end, int64_t columns, int64_t room, int64_t* out) {
+  constexpr int64_t block = 256;
+  int64_t buffer[block], written = 0;
+  for (int64_t first = begin; first < end; first += block) {
+    const int64_t last = std::min(end, first + block);
+    int64_t packed = 0;
+    for (int64_t i = first; i < last; ++i) {
+      buffer[packed] = static_cast<int64_t>(position_of(row[i], col[i], columns));
+      packed += mask == nullptr || mask[i] == 0;
+    }
+    packed = std::min(packed, room - written);
+    std::copy(buffer, buffer + packed, out + written);
+    written += packed;
+  }
+  return written;
+}
+
+// Turns positions into coordinates. Positions of one row that follow each other cost no division.
+class RowFinder {
+ public:
+  explicit RowFinder(int64_t columns) : columns_(static_cast<uint64_t>(columns)) {}
+
+  // position < rows * columns, which makes columns >= 1.
+  template <class I>
+  void split(uint64_t position, I* row, I* col) {
+    uint64_t offset = position - start_;
+    if (offset >= columns_) {
+      row_ = position / columns_;
+      start_ = row_ * columns_;
+      offset = position - start_;
+    }
+    *row = static_cast<I>(row_);
+    *col = static_cast<I>(offset);
+  }
+
+ private:
+  uint64_t columns_, row_ = 0, start_ = 0;
+};
+
+// (row[k], col[k]) of positions[k] for k in [begin, end).
+// Returns false if one does not lie in [0, population), population = rows * columns.
+template <class I>
+bool split_positions(const int64_t* positions, int64_t begin, int64_t end, uint64_t population,
+                     int64_t columns, I* row, I* col) {
+  RowFinder rows(columns);
+  for (int64_t k = begin; k < end; ++k) {
+    const auto position = static_cast<uint64_t>(positions[k]);
+    if (position >= population) return false;
+    rows.split(position, row + k, col + k);
+  }
+  return true;
+}
+
+// How many empty positions lie before occupied[i].
+inline int64_t empty_before(const int64_t* occupied, int64_t i) {
+  return static_cast<int64_t>(static_cast<uint64_t>(occupied[i]) - static_cast<uint64_t>(i));
+}
+
+// out[k] = the ranks[k]-th position that is not occupied, for k in [begin, end).
+//   occupied (n) increasing, ranks increasing; any other content gives other numbers, no more.
+// A rank's position has as many occupied ones before it as there are i with
+// empty_before(i) <= rank. Cost: O(log n + end - begin + the occupied ones in between).
+inline void empty_positions(const int64_t* occupied, int64_t n, const int64_t* ranks,
+                            int64_t begin, int64_t end, int64_t* out) {
+  if (begin >= end) return;
+  int64_t i = 0;
+  for (int64_t high = n; i < high;) {
+    const int64_t middle = i + (high - i) / 2;
+    if (empty_before(occupied, middle) <= ranks[begin])
+      i = middle + 1;
+    else
+      high = middle;
+  }
+  int64_t k = begin;
+  while (k < end && i < n) {  // one step of a merge, without a branch that depends on the numbers
+    const int64_t rank = ranks[k];
+    const bool passed = empty_before(occupied, i) <= rank;
+    out[k] = static_cast<int64_t>(static_cast<uint64_t>(rank) + static_cast<uint64_t>(i));
+    i += passed;
+    k += !passed;
+  }
+  for (; k < end; ++k)
+    out[k] = static_cast<int64_t>(static_cast<uint64_t>(ranks[k]) + static_cast<uint64_t>(n));
+}
+
+}  // namespace tts

@@ -1,0 +1,1 @@
+"""The parts of examples/million_neurons.py, one subject a file."""

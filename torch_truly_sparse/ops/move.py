@@ -1,0 +1,49 @@
+"""How one number per connection follows a change of the topology."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .._library import operators
+from .registration import fake, plain_torch
+
+
+def move(entries: Tensor, source: Tensor, fresh: Tensor) -> Tensor:
+    """Carry one number per connection over to the next topology.
+
+    Args:
+        entries: (n,) in the present order, of any dtype of at most 8 bytes.
+        source: (nnz,) int32 or int64, where each connection of the next topology comes from:
+            the number of an entry, or ~g (-1 - g) for the fresh one number g.
+        fresh: (count,) of the dtype of `entries`, or a tensor without dimensions: one for all.
+
+    Returns:
+        (nnz,) in the next order, new memory.
+
+    Raises:
+        ValueError: shapes or dtypes do not fit, or a source lies outside.
+
+    Cost: O(nnz).
+    """
+    output: Tensor = operators.move(entries, source, fresh)
+    return output
+
+
+@fake("move")
+def _move_fake(entries: Tensor, source: Tensor, fresh: Tensor) -> Tensor:
+    return entries.new_empty(source.shape)
+
+
+@plain_torch("move")
+def move_reference(entries: Tensor, source: Tensor, fresh: Tensor) -> Tensor:
+    """Compute `move` in plain torch, on any device."""
+    is_fresh = source < 0
+    held = (source >= entries.shape[0]).any()
+    if held or (fresh.dim() and (is_fresh & (~source >= fresh.shape[0])).any()):
+        raise ValueError(
+            f"`source` must name one of the {entries.shape[0]} `entries`, or ~g for one of `fresh`"
+        )
+    moved = entries.new_empty(source.shape)
+    moved[~is_fresh] = entries[source[~is_fresh].long()]
+    moved[is_fresh] = fresh[~source[is_fresh].long()] if fresh.dim() else fresh
+    return moved

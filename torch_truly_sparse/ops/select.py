@@ -1,0 +1,94 @@
+"""Exact selection of the smallest numbers, without a sort."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .._library import operators
+from .registration import fake, plain_torch
+
+
+def mark_smallest(scores: Tensor, count: int) -> Tensor:
+    """Mark the `count` smallest of `scores`; of equal ones, those that come first.
+
+    -0.0 equals 0.0; NaN is larger than infinity.
+
+    Args:
+        scores: (n,), of any real dtype; float32 and float64 on the CPU are fast.
+        count: between 0 and n.
+
+    Returns:
+        (n,) bool with exactly `count` True, new memory. The same for any number of threads.
+
+    Raises:
+        ValueError: `count` is out of range, or `scores` has not one dimension.
+
+    Cost: O(n) time, n bytes.
+    """
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()
+    if scores.dtype not in (torch.float32, torch.float64):
+        return mark_smallest_reference(scores, count)
+    output: Tensor = operators.mark_smallest(scores, count)
+    return output
+
+
+@fake("mark_smallest")
+def _mark_smallest_fake(scores: Tensor, count: int) -> Tensor:
+    return scores.new_empty(scores.shape, dtype=torch.bool)
+
+
+@plain_torch("mark_smallest")
+def mark_smallest_reference(scores: Tensor, count: int) -> Tensor:
+    """Compute `mark_smallest` in plain torch, on any device, by a sort."""
+    if scores.dim() != 1:
+        raise ValueError(f"`scores` must have 1 dimension(s), got {scores.dim()}")
+    _check_count(count, scores.shape[0], "count")
+    marked = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    marked[scores.argsort(stable=True)[:count]] = True
+    return marked
+
+
+def mark_weakest(weights: Tensor, positive: int, negative: int) -> Tensor:
+    """Mark the weights closest to zero, each sign for itself; of equal ones, the first.
+
+    Args:
+        weights: (n,) float32 or float64.
+        positive: how many to mark of those that are not below 0 (zeros and NaN among them; NaN is
+            the farthest from zero).
+        negative: how many to mark of those below 0.
+
+    Returns:
+        (n,) bool with exactly `positive + negative` True, new memory. The same for any number of
+        threads.
+
+    Raises:
+        ValueError: there are fewer such weights, or dtype or shape do not fit.
+
+    Cost: O(n) time, n bytes.
+    """
+    output: Tensor = operators.mark_weakest(weights, positive, negative)
+    return output
+
+
+@fake("mark_weakest")
+def _mark_weakest_fake(weights: Tensor, positive: int, negative: int) -> Tensor:
+    return weights.new_empty(weights.shape, dtype=torch.bool)
+
+
+@plain_torch("mark_weakest")
+def mark_weakest_reference(weights: Tensor, positive: int, negative: int) -> Tensor:
+    """Compute `mark_weakest` in plain torch, on any device, by two sorts."""
+    marked = torch.zeros(weights.shape, dtype=torch.bool, device=weights.device)
+    below = weights < 0
+    for side, count, name in ((~below, positive, "positive"), (below, negative, "negative")):
+        members = side.nonzero().squeeze(1)
+        _check_count(count, members.shape[0], name)
+        marked[members[weights[members].abs().argsort(stable=True)[:count]]] = True
+    return marked
+
+
+def _check_count(count: int, most: int, name: str) -> None:
+    if not 0 <= count <= most:
+        raise ValueError(f"`{name}` must be between 0 and {most}, how many there are, got {count}")
