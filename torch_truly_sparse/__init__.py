@@ -2,8 +2,9 @@
 
 from importlib.metadata import version as _version
 
-from . import evolution, functional, nn, topology
+from . import convert, evolution, functional, nn, topology
 from ._library import active_isa
+from .convert import densify, sparsify
 from .evolution import (
     EvolutionRecord,
     MagnitudePrune,
@@ -29,8 +30,11 @@ __all__ = [
     "SparseLayer",
     "TrulySparseLinear",
     "active_isa",
+    "convert",
+    "densify",
     "evolution",
     "functional",
     "nn",
+    "sparsify",
     "topology",
 ]
