@@ -2,9 +2,9 @@
 
 from importlib.metadata import version as _version
 
-from . import convert, evolution, functional, nn, topology
+from . import convert, evolution, functional, interop, nn, topology
 from ._library import active_isa
-from .convert import densify, sparsify
+from .convert import densify, load_dense_state_dict, sparsify, summary
 from .evolution import (
     EvolutionRecord,
     MagnitudePrune,
@@ -34,7 +34,10 @@ __all__ = [
     "densify",
     "evolution",
     "functional",
+    "interop",
+    "load_dense_state_dict",
     "nn",
     "sparsify",
+    "summary",
     "topology",
 ]

@@ -1,0 +1,1 @@
+"""What examples/drop_in.py is made of."""
