@@ -110,7 +110,7 @@ def test_the_largest_weights_are_chosen_of_the_layer_or_of_each_unit():
     weight = torch.tensor([[9.0, -8.0, 7.0], [1.0, -3.0, 2.0]])
     assert Uniform(0.5).largest(weight, 3).tolist() == [[0, 0, 0], [0, 1, 2]]
     assert FixedFanIn(2 / 3).largest(weight, 4).tolist() == [[0, 0, 1, 1], [0, 1, 1, 2]]
-    with pytest.raises(ValueError, match="`nnz` must be a multiple of out_features = 2"):
+    with pytest.raises(ValueError, match=r"`nnz` must be a multiple of out_features = 2"):
         FixedFanIn(0.5).largest(weight, 3)
 
 

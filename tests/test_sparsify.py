@@ -178,9 +178,7 @@ def test_globs_leave_layers_alone_and_set_single_densities():
 
 
 def test_single_densities_have_no_share_in_what_the_others_get():
-    sparse = tts.sparsify(
-        Net(), density=0.2, distribution="erdos_renyi", per_layer={"body.2": 0.1}
-    )
+    sparse = tts.sparsify(Net(), density=0.2, distribution="erdos_renyi", per_layer={"body.2": 0.1})
     others = [sparse.body[0], sparse.heads[0], sparse.heads[1]]
     assert sparse.body[2].nnz == 36
     assert sum(layer.nnz for layer in others) == round(0.2 * (360 + 60 + 36))

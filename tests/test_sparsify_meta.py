@@ -68,8 +68,9 @@ def test_the_same_seed_gives_the_same_model_and_leaves_the_default_generator():
 
 
 def test_it_is_the_sparse_model_that_the_cpu_gives():
-    model, expected = converted(), tts.sparsify(
-        Large(), density=0.1, exclude=["head", "attention"], generator=seeded()
+    model, expected = (
+        converted(),
+        tts.sparsify(Large(), density=0.1, exclude=["head", "attention"], generator=seeded()),
     )
     for layer in (0, 2):
         assert same_bits(model.body[layer].indices, expected.body[layer].indices)
@@ -119,7 +120,7 @@ def test_what_nothing_can_fill_is_refused_by_name(make, reason):
 @pytest.mark.parametrize("init", ["magnitude", "nonzero"])
 def test_shapes_have_no_trained_weights(init):
     how = {"density": 0.1} if init == "magnitude" else {}
-    with pytest.raises(ValueError, match="'body.0' is on the meta device and has none"):
+    with pytest.raises(ValueError, match=r"'body.0' is on the meta device and has none"):
         tts.sparsify(on_meta(), init=init, exclude=["attention"], **how)
 
 

@@ -144,7 +144,7 @@ def test_tied_weights(what, reason):
     if what == "embedding":
         assert copied.head.weight is copied.embed.weight
     if len(exclude) == 2:  # leaving one of the two alone would untie them all the same
-        with pytest.raises(ValueError, match="would no longer be"):
+        with pytest.raises(ValueError, match=r"would no longer be"):
             tts.sparsify(model, density=0.5, exclude=["other"])
 
 
@@ -190,11 +190,11 @@ def test_a_wrong_argument_says_what_is_expected(how, error, message):
 
 
 def test_what_is_no_model_or_has_nothing_to_convert():
-    with pytest.raises(TypeError, match="`model` must be an nn.Module, got list"):
+    with pytest.raises(TypeError, match=r"`model` must be an nn.Module, got list"):
         tts.sparsify([nn.Linear(2, 2)], density=0.5)
-    with pytest.raises(ValueError, match="`model` has no Linear to replace$"):
+    with pytest.raises(ValueError, match=r"`model` has no Linear to replace$"):
         tts.sparsify(nn.Conv2d(1, 1, 1), density=0.5)
-    with pytest.raises(ValueError, match="`model` has no TrulySparseLinear to replace$"):
+    with pytest.raises(ValueError, match=r"`model` has no TrulySparseLinear to replace$"):
         tts.densify(nn.Linear(2, 2))
 
 
@@ -211,7 +211,7 @@ def test_densify_refuses_what_it_would_lose():
             tts.densify(nn.Sequential(layer))
     one, other = (tts.TrulySparseLinear(4, 4, density=0.5) for _ in range(2))
     other.values = one.values
-    with pytest.raises(ValueError, match="its 'values' is tied to '1.values'"):
+    with pytest.raises(ValueError, match=r"its 'values' is tied to '1.values'"):
         tts.densify(nn.Sequential(one, other))
-    with pytest.raises(ValueError, match="'0' is on the meta device"):
+    with pytest.raises(ValueError, match=r"'0' is on the meta device"):
         tts.densify(nn.Sequential(tts.TrulySparseLinear(4, 4, density=0.5, device="meta")))

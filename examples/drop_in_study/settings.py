@@ -19,7 +19,7 @@ class Settings:
     batch_size: int = 8  # sequences a step
     steps: int = 150
     lr: float = 2e-3
-    sparse_lr_factor: float = 1.0  # the sparse weights' learning rate relative to all others'
+    sparse_lr_factor: float = 4.0  # the sparse weights' learning rate relative to all others'
     warmup: int = 50  # steps over which the learning rate rises; it then falls to a tenth
     weight_decay: float = 0.01
     feed_forward_density: float = 0.1
@@ -28,7 +28,7 @@ class Settings:
     evolve_every: int = 0  # steps between evolutions of the sparse form; 0: its topology stays
     evaluate_every: int = 25
     held_out: int = 64  # sequences of held-out text in every evaluation
-    text: int = 8_000_000  # characters to train on
+    text: int = 1_000_000  # characters to train on
     seed: int = 0
     threads: int = 1
 
@@ -36,6 +36,13 @@ class Settings:
 PRESETS = {
     "small": Settings(),
     "wide": Settings(
-        width=640, feed_forward=2560, heads=10, steps=1000, warmup=100, evaluate_every=100
+        width=640,
+        feed_forward=2560,
+        heads=10,
+        steps=1000,
+        warmup=100,
+        evaluate_every=100,
+        lr=1e-3,
+        text=8_000_000,
     ),
 }
