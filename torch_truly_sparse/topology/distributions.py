@@ -166,7 +166,7 @@ class FixedFanIn(Distribution):
         density: fraction of the inputs that each unit has, in [0, 1].
 
     Source: Lasby et al. 2024, "Dynamic sparse training with structured sparsity"
-    (arXiv 2305.02299), there with unstructured growth that keeps the fan-in.
+    (arXiv 2305.02299). Their training keeps the fan-in; random regrowth here does not.
 
     Example:
         >>> FixedFanIn(0.1).counts([(300, 784), (10, 300)])
