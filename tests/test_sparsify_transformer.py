@@ -93,6 +93,15 @@ def test_one_sparse_layer_is_enough_to_leave_the_fused_path(monkeypatch):
     assert spied(sparse, monkeypatch)  # the first layer is dense, and runs fused
 
 
+def test_a_fast_path_that_its_owner_has_closed_stays_closed():
+    dense = encoder()
+    dense.use_nested_tensor = False
+    dense.layers[0].activation_relu_or_gelu = 0
+    back = tts.densify(tts.sparsify(dense, density=0.3, exclude=OUT_PROJ))
+    assert not back.use_nested_tensor
+    assert [layer.activation_relu_or_gelu for layer in back.layers] == [0, 1]
+
+
 def copied(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model)
 

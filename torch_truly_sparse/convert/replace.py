@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
-import torch.nn.functional as F
 from torch import nn
 
-_NESTED_WHEN_DENSE = "_nested_tensor_when_dense"
+from ..nn import SparseLayer
 
 
 def replace_modules(
@@ -37,40 +36,34 @@ def replace_modules(
 
 
 def settle_fast_paths(model: nn.Module) -> None:
-    """Make torch's fused transformer inference run exactly where all layers are dense.
+    """Keep torch's fused transformer inference away from sparse layers, and from them alone.
 
     In evaluation `nn.TransformerEncoderLayer` hands the weights of its layers to one fused kernel,
     without calling them, and `nn.TransformerEncoder` first packs padded batches into nested
     tensors. Both ask whether they may: the layer whether its activation is one that the kernel
-    knows (`activation_relu_or_gelu`, asked for this alone), the encoder `use_nested_tensor`.
-    These say no where a layer is no `nn.Linear`, and what torch itself would say where all are.
-    Both travel with copies and pickles.
+    knows (`activation_relu_or_gelu`, asked for this alone), the encoder `use_nested_tensor`. Where
+    a layer is sparse these say no; where it is dense again they say what they said before. Copies
+    and pickles carry the answer along.
     """
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
-            fused = _has_dense_layers(module)
-            module.activation_relu_or_gelu = _fused_activation(module) if fused else 0
-    for module in model.modules():
-        if isinstance(module, nn.TransformerEncoder):
-            dense = all(
-                _has_dense_layers(layer)
-                for layer in module.layers
-                if isinstance(layer, nn.TransformerEncoderLayer)
-            )
-            if not dense and not hasattr(module, _NESTED_WHEN_DENSE):
-                setattr(module, _NESTED_WHEN_DENSE, module.use_nested_tensor)
-                module.use_nested_tensor = False
-            elif dense and hasattr(module, _NESTED_WHEN_DENSE):
-                module.use_nested_tensor = getattr(module, _NESTED_WHEN_DENSE)
-                delattr(module, _NESTED_WHEN_DENSE)
+            _settle(module, "activation_relu_or_gelu", 0, sparse=_is_sparse(module))
+        elif isinstance(module, nn.TransformerEncoder):
+            sparse = any(_is_sparse(layer) for layer in module.layers)
+            _settle(module, "use_nested_tensor", False, sparse=sparse)
 
 
-def _has_dense_layers(layer: nn.TransformerEncoderLayer) -> bool:
-    return isinstance(layer.linear1, nn.Linear) and isinstance(layer.linear2, nn.Linear)
+def _settle(module: nn.Module, answer: str, no: int | bool, *, sparse: bool) -> None:
+    before = f"_{answer}_when_dense"
+    if sparse and not hasattr(module, before):
+        setattr(module, before, getattr(module, answer))
+        setattr(module, answer, no)
+    elif not sparse and hasattr(module, before):
+        setattr(module, answer, getattr(module, before))
+        delattr(module, before)
 
 
-def _fused_activation(layer: nn.TransformerEncoderLayer) -> int:
-    """Number the activation as `nn.TransformerEncoderLayer` does: 1 ReLU, 2 GELU, 0 another."""
-    if layer.activation is F.relu or isinstance(layer.activation, nn.ReLU):
-        return 1
-    return 2 if layer.activation is F.gelu or isinstance(layer.activation, nn.GELU) else 0
+def _is_sparse(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.TransformerEncoderLayer) and (
+        isinstance(layer.linear1, SparseLayer) or isinstance(layer.linear2, SparseLayer)
+    )
