@@ -108,6 +108,26 @@ def test_what_does_not_fit_changes_nothing(change, message):
     assert all_same_bits(model.state_dict(), before)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("2.0.values"), "`2.0.values` is missing: values mean nothing without"),
+        (lambda s: s["2.0.indices"].fill_(0), r"`2.0.indices`: .*"),
+        (
+            lambda s: s.update({"2.0.values": torch.ones(3)}),
+            r"`2.0.values` must have shape \(22,\)",
+        ),
+    ],
+)
+def test_entries_in_sparse_form_that_do_not_fit_change_nothing(change, message):
+    model, state = sparse(), copy.deepcopy(sparse().state_dict())
+    before = copy.deepcopy(model.state_dict())
+    change(state)
+    with pytest.raises(RuntimeError, match=message):
+        tts.load_dense_state_dict(model, state)
+    assert all_same_bits(model.state_dict(), before)
+
+
 def test_without_strictness_what_is_missing_stays():
     model = sparse()
     before = model[2][0].values.clone()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nn import TrulySparseLinear
+from ..topology import check_indices
 
 
 class IncompatibleKeys(NamedTuple):
@@ -62,6 +63,7 @@ def load_dense_state_dict(
             continue
         prefix = f"{name}." if name else ""
         if prefix + "values" in entries or prefix + "indices" in entries:
+            problems += _sparse_problems(prefix, layer, entries)
             continue
         if prefix + "weight" not in entries:
             absent |= {prefix + own: prefix + "weight" for own in ("values", "indices")}
@@ -76,7 +78,7 @@ def load_dense_state_dict(
         entries[prefix + "indices"] = layer.indices
     own = model.state_dict()
     for key, tensor in own.items():
-        # Those of a sparse layer's own form may bring a topology of another size; it checks itself.
+        # In sparse form a layer may bring a topology of another size, which is checked above.
         resized = key.rpartition(".")[2] in ("values", "indices") and key in state_dict
         if key in entries and isinstance(tensor, Tensor) and not resized:
             problem = _problem(key, entries[key], tuple(tensor.shape))
@@ -93,6 +95,22 @@ def load_dense_state_dict(
         )
     model.load_state_dict(entries, strict=False)
     return IncompatibleKeys(missing, unexpected)
+
+
+def _sparse_problems(
+    prefix: str, layer: TrulySparseLinear, entries: Mapping[str, Any]
+) -> list[str]:
+    """Say what is wrong with the entries of a layer in sparse form."""
+    absent = [name for name in ("indices", "values") if prefix + name not in entries]
+    if absent:
+        return [f"`{prefix}{absent[0]}` is missing: values mean nothing without their positions"]
+    indices = entries[prefix + "indices"]
+    try:
+        check_indices(indices, layer.out_features, layer.in_features)
+    except (TypeError, ValueError) as error:
+        return [f"`{prefix}indices`: {error}"]
+    problem = _problem(prefix + "values", entries[prefix + "values"], (indices.shape[1],))
+    return [problem] if problem else []
 
 
 def _problem(key: str, entry: Any, shape: tuple[int, ...]) -> str | None:
