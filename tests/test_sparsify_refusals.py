@@ -198,6 +198,18 @@ def test_what_is_no_model_or_has_nothing_to_convert():
         tts.densify(nn.Linear(2, 2))
 
 
+class Excessive(tts.topology.Distribution):
+    def counts(self, shapes):
+        return [out * in_ + 1 for out, in_ in shapes]
+
+
+def test_a_distribution_that_gives_too_much_is_named():
+    model = chain(nn.Linear(5, 4))
+    with pytest.raises(ValueError, match=r"`distribution` gives '0' 31 connections; there are 30"):
+        tts.sparsify(model, distribution=Excessive(), inplace=True)
+    assert type(model[0]) is nn.Linear
+
+
 def test_densify_refuses_what_it_would_lose():
     class Noted(tts.TrulySparseLinear):
         pass

@@ -150,7 +150,8 @@ def _counts(
     shares: Distribution,
     per_layer: Mapping[str, float],
 ) -> dict[nn.Linear, int]:
-    counts, others = {}, []
+    counts: dict[nn.Linear, int] = {}
+    others = []
     for layer in layers:
         for glob, density in per_layer.items():
             if names.matched(layer, glob):
@@ -158,7 +159,14 @@ def _counts(
                 break
         else:
             others.append(layer)
-    return counts | dict(zip(others, shares.counts([_shape(o) for o in others]), strict=True))
+    counts |= dict(zip(others, shares.counts([_shape(o) for o in others]), strict=True))
+    for layer, nnz in counts.items():  # a distribution of the user's own may say anything
+        if not 0 <= nnz <= _positions(layer):
+            raise ValueError(
+                f"`distribution` gives {names.of(layer)!r} {nnz} connections; there are "
+                f"{_positions(layer)} positions"
+            )
+    return counts
 
 
 def _densities(per_layer: Mapping[str, float] | None) -> Mapping[str, float]:
