@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
 
-.PHONY: demo test lint types build clean
+.PHONY: demo test lint types build torch-sparse clean
 
 demo: build  ## Train on generated microarray-like data: truly sparse, masked dense, dense, two-phase
 	$(BIN)/python examples/microarray.py
@@ -22,6 +22,10 @@ types: build  ## Check types
 	$(BIN)/mypy
 
 build: $(READY)  ## Make the environment and compile the operators
+
+torch-sparse: build  ## Compile torch-sparse, a partner for exchange: 13 minutes, kept by pip
+	$(BIN)/python -c 'import torch_sparse' 2>/dev/null || $(BIN)/python -m pip install \
+		--constraint constraints.txt --no-build-isolation torch_scatter==2.1.2 torch_sparse==0.6.18
 
 # torch comes first: the operators compile against it, without an isolated build environment.
 $(READY): pyproject.toml setup.cfg setup.py constraints.txt $(SOURCES)

@@ -128,3 +128,40 @@ def test_from_dense_refuses_what_it_cannot_follow(arguments, error, text):
 def test_from_dense_wants_a_linear_layer():
     with pytest.raises(TypeError, match=r"`linear` must be an nn.Linear, got Conv1d"):
         TrulySparseLinear.from_dense(nn.Conv1d(1, 1, 1), density=0.5)
+
+
+@each_mask
+@each_value_dtype
+def test_a_layer_of_known_connections(mask, dtype):
+    layer = of_mask(mask, dtype)
+    same = TrulySparseLinear.from_indices(
+        layer.indices.long(),
+        layer.values,
+        layer.bias,
+        out_features=layer.out_features,
+        in_features=layer.in_features,
+    )
+    assert same_bits(same.indices, layer.indices)
+    assert same_bits(same.values, layer.values)
+    assert same_bits(same.bias, layer.bias)
+    assert same.values.data_ptr() != layer.values.data_ptr() or layer.nnz == 0
+    assert same.values.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"values": torch.ones(3)}, ValueError, r"`values` must have shape \(2,\), got \(3,\)"),
+        ({"values": [1.0, 2.0]}, TypeError, r"`values` must be a torch.Tensor, got list"),
+        ({"values": torch.ones(2, dtype=torch.int64)}, TypeError, r"must be float32 or float64"),
+        ({"bias": torch.ones(2)}, ValueError, r"`bias` must have shape \(3,\), got \(2,\)"),
+        ({"indices": torch.tensor([[2, 0], [0, 1]])}, ValueError, r"sorted"),
+        ({"indices": torch.tensor([[0, 3], [0, 1]])}, ValueError, r"output unit is outside"),
+        ({"indices": [[0], [0]]}, TypeError, r"`indices` must be a torch.Tensor, got list"),
+    ],
+)
+def test_connections_that_do_not_fit_say_why(change, error, message):
+    given = {"indices": torch.tensor([[0, 2], [1, 0]]), "values": torch.ones(2), "bias": None}
+    given |= change
+    with pytest.raises(error, match=message):
+        TrulySparseLinear.from_indices(**given, out_features=3, in_features=2)

@@ -112,14 +112,14 @@ def test_backward_through_a_graph_older_than_the_topology_raises(layer_type, req
     evolution = tts.SparseEvolution(model, sgd(model))
     loss = model(torch.randn(3, 12, requires_grad=requires_grad)).sum()
     evolution.step()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(RuntimeError, match=r"modified by an inplace operation"):
         loss.backward()
 
 
 def test_weights_shared_by_two_topologies_are_refused() -> None:
     model = nn.Sequential(*(tts.TrulySparseLinear(8, 8, nnz=20) for _ in range(2)))
     model[1].values = model[0].values
-    with pytest.raises(ValueError, match="share"):
+    with pytest.raises(ValueError, match=r"share"):
         tts.SparseEvolution(model, sgd(model))
 
 
@@ -289,5 +289,5 @@ def test_backward_through_the_weight_of_an_older_topology_raises() -> None:
     model = network()
     loss = model[0].weight.to_dense().square().sum()
     tts.SparseEvolution(model, sgd(model)).step()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(RuntimeError, match=r"modified by an inplace operation"):
         loss.backward()

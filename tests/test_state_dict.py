@@ -166,7 +166,7 @@ def test_a_bias_alone_loads_where_partial_states_are_allowed():
     assert sorted(result.missing_keys) == ["indices", "values"]
     assert (receiver.bias == 1).all()
     assert all_same_bits({**before, "bias": torch.ones(9)}, receiver.state_dict())
-    with pytest.raises(RuntimeError, match="Missing key"):
+    with pytest.raises(RuntimeError, match=r"Missing key"):
         receiver.load_state_dict({"bias": torch.zeros(9)})
 
 
@@ -259,7 +259,7 @@ def test_a_layer_of_other_sizes_refuses_the_state():
     for sizes in (12, 3), (3, 9):
         receiver = TrulySparseLinear(*sizes, nnz=5)
         before = copied(receiver.state_dict())
-        with pytest.raises(ValueError, match="is outside"):
+        with pytest.raises(ValueError, match=r"is outside"):
             receiver.load_state_dict(state)
         assert all_same_bits(before, receiver.state_dict())
 

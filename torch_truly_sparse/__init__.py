@@ -2,8 +2,9 @@
 
 from importlib.metadata import version as _version
 
-from . import evolution, functional, nn, topology
+from . import convert, evolution, functional, interop, nn, topology
 from ._library import active_isa
+from .convert import densify, load_dense_state_dict, sparsify, summary
 from .evolution import (
     ByEpoch,
     CandidateGradientRegrow,
@@ -56,6 +57,8 @@ __all__ = [
     "SparseLayer",
     "TrulySparseLinear",
     "active_isa",
+    "convert",
+    "densify",
     "evolution",
     "functional",
     "mest",
@@ -63,5 +66,10 @@ __all__ = [
     "rigl",
     "set_evolution",
     "sparse_momentum",
+    "interop",
+    "load_dense_state_dict",
+    "nn",
+    "sparsify",
+    "summary",
     "topology",
 ]

@@ -12,6 +12,7 @@ from .. import functional
 from ..ops import SCATTER_BATCH
 from ..topology import check_indices, from_positions, index_dtype
 from .derived_orders import DerivedOrders
+from .init import Initializer
 from .sparse_layer import SparseLayer
 
 
@@ -72,6 +73,69 @@ class TrulySparseLinear(SparseLayer):
 
     @classmethod
     @torch.no_grad()
+    def from_indices(
+        cls,
+        indices: Tensor,
+        values: Tensor,
+        bias: Tensor | None = None,
+        *,
+        out_features: int,
+        in_features: int,
+        init: str | Initializer = "linear_uniform",
+    ) -> TrulySparseLinear:
+        """Make a layer of known connections.
+
+        Args:
+            indices: (2, nnz) int32 or int64, sorted by output unit, then input unit, and unique.
+            values: (nnz,) float32 or float64, their weights.
+            bias: (out_features,), or None for a layer without.
+            out_features: number of output units.
+            in_features: number of input units.
+            init: what `reset_parameters` draws.
+
+        Returns:
+            A new layer on the device and of the dtype of `values`; everything is copied.
+
+        Raises:
+            TypeError, ValueError: a dtype or a shape does not fit, or it is no topology.
+
+        Cost: O(nnz + out_features).
+
+        Example:
+            >>> indices = torch.tensor([[0, 2], [1, 0]])
+            >>> values = torch.tensor([3.0, 4.0])
+            >>> layer = TrulySparseLinear.from_indices(
+            ...     indices, values, out_features=3, in_features=2
+            ... )
+            >>> layer(torch.ones(1, 2)).tolist()
+            [[3.0, 0.0, 4.0]]
+        """
+        indices, _ = check_indices(indices, out_features, in_features)
+        nnz = indices.shape[1]
+        for name, given, size in (("values", values, nnz), ("bias", bias, out_features)):
+            if given is None and name == "bias":
+                continue
+            if not isinstance(given, Tensor):
+                raise TypeError(f"`{name}` must be a torch.Tensor, got {type(given).__name__}")
+            if given.shape != (size,):
+                raise ValueError(f"`{name}` must have shape ({size},), got {tuple(given.shape)}")
+        layer = cls(
+            in_features,
+            out_features,
+            bias is not None,
+            nnz=nnz,
+            init=init,
+            device="meta",
+            dtype=values.dtype,
+        ).to_empty(device=values.device)
+        layer.replace_topology(indices.to(values.device))
+        layer.values.copy_(values)
+        if layer.bias is not None and bias is not None:
+            layer.bias.copy_(bias)
+        return layer
+
+    @classmethod
+    @torch.no_grad()
     def from_dense(
         cls, linear: nn.Linear, *, density: float | None = None, mask: Tensor | None = None
     ) -> TrulySparseLinear:
@@ -106,19 +170,16 @@ class TrulySparseLinear(SparseLayer):
             count = round(density * weight.numel())  # type: ignore[operator]
             largest = weight.abs().flatten().topk(count, sorted=False).indices
             positions = largest.sort().values
-        layer = cls(
-            linear.in_features,
-            linear.out_features,
-            linear.bias is not None,
-            nnz=positions.shape[0],
-            device="meta",
-            dtype=weight.dtype,
-        ).to_empty(device=weight.device)
-        layer.replace_topology(from_positions(positions, *weight.shape))
-        layer.values.copy_(weight.flatten()[positions])
+        indices = from_positions(positions, linear.out_features, linear.in_features)
+        layer = cls.from_indices(
+            indices,
+            weight.flatten()[positions],
+            linear.bias,
+            out_features=linear.out_features,
+            in_features=linear.in_features,
+        )
         layer.values.requires_grad_(weight.requires_grad)
         if layer.bias is not None:
-            layer.bias.copy_(linear.bias)
             layer.bias.requires_grad_(linear.bias.requires_grad)
         return layer.train(linear.training)
 

@@ -1,0 +1,80 @@
+"""The command line: what may be given, and what it means for the settings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from microarray_study.command_line import number, whole
+from microarray_study.errors import InputError
+
+from drop_in_study.settings import FORMS, PRESETS, Settings
+
+OUTPUT = Path("results/drop_in")
+GIVEN = [
+    "width",
+    "feed_forward",
+    "heads",
+    "blocks",
+    "context",
+    "batch_size",
+    "steps",
+    "lr",
+    "sparse_lr_factor",
+    "feed_forward_density",
+    "attention_density",
+    "evolve_every",
+    "seed",
+    "threads",
+]
+
+
+def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; a wrong value ends the program with status 2 and one clear line."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--preset", choices=PRESETS, default="small", help="settings to start from (small)")
+    add("--forms", type=some_forms, default=list(FORMS), help="which to train (dense,sparse)")
+    setting = parser.add_argument_group("settings, the same for both forms unless they say sparse")
+    add = setting.add_argument
+    add("--width", type=whole(1), help="units of a character (d_model)")
+    add("--feed-forward", type=whole(1), help="units of the feed-forward layers")
+    add("--heads", type=whole(1), help="attention heads; they divide the width")
+    add("--blocks", type=whole(1))
+    add("--context", type=whole(1), help="characters in a sequence")
+    add("--batch-size", type=whole(1), help="sequences a step")
+    add("--steps", type=whole(1))
+    add("--lr", type=number(0), help="peak learning rate of AdamW")
+    add("--sparse-lr-factor", type=number(0), help="learning rate of sparse weights, relative")
+    add("--feed-forward-density", type=number(0, 1))
+    add("--attention-density", type=number(0, 1))
+    add("--evolve-every", type=whole(0), help="steps between evolutions of sparse layers; 0: none")
+    add("--seed", type=whole(0))
+    add("--threads", type=whole(1))
+    output = parser.add_argument_group("output")
+    add = output.add_argument
+    add("--output", type=Path, default=OUTPUT, metavar="FOLDER", help=f"(default: {OUTPUT})")
+    add("--restart", action="store_true", help="do again what an earlier call has done")
+    return parser.parse_args(arguments)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The preset with what the command line says otherwise."""
+    said = {name: getattr(options, name) for name in GIVEN if getattr(options, name) is not None}
+    settings = replace(PRESETS[options.preset], **said)
+    if settings.width % settings.heads:
+        raise InputError(f"--heads must divide --width, got {settings.heads} and {settings.width}")
+    return settings
+
+
+def some_forms(text: str) -> list[str]:
+    """Read names of forms, such as sparse,dense."""
+    names = text.split(",")
+    unknown = [name for name in names if name not in FORMS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"must be among {', '.join(FORMS)}, got {unknown[0]!r}")
+    return [form for form in FORMS if form in names]

@@ -1,0 +1,112 @@
+"""One training loop for both forms: the same batches in the same order."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from microarray_study.errors import RunError
+from torch import nn
+from torch.nn import functional as F
+
+import torch_truly_sparse as tts
+from drop_in_study.settings import Settings
+from drop_in_study.text import Sequences, Text
+
+
+@dataclass
+class Curves:
+    """Losses in nats a character, and the seconds of each step."""
+
+    evaluated_at: list[int] = field(default_factory=list)  # steps done
+    held_out_loss: list[float] = field(default_factory=list)
+    train_loss: list[float] = field(default_factory=list)  # of each step's batch
+    seconds: list[float] = field(default_factory=list)
+
+
+def train(
+    model: nn.Module,
+    form: str,
+    text: Text,
+    settings: Settings,
+    on_evaluation: Callable[[str], None],
+) -> Curves:
+    """Train with AdamW, and evaluate on held-out text now and then, at the end too."""
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, settings),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, settings))
+    if form == "sparse" and settings.evolve_every:
+        tts.SparseEvolution(
+            model,
+            optimizer,
+            regrow=tts.RandomRegrow("zeros"),
+            every=settings.evolve_every,
+            stop=3 * settings.steps // 4,
+            generator=torch.Generator().manual_seed(settings.seed),
+        )
+    batches = Sequences(text.train, settings.context, settings.batch_size, settings.seed)
+    curves = Curves()
+    for step in range(1, settings.steps + 1):
+        characters, following = batches.draw()
+        started = time.perf_counter()
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(characters).flatten(0, 1), following.flatten())
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        curves.train_loss.append(loss.item())
+        curves.seconds.append(time.perf_counter() - started)
+        schedule.step()
+        if not math.isfinite(curves.train_loss[-1]):
+            raise RunError(f"{form}: diverged in step {step}; lower --lr")
+        if step % settings.evaluate_every == 0 or step == settings.steps:
+            curves.evaluated_at.append(step)
+            curves.held_out_loss.append(evaluate(model, text, settings))
+            on_evaluation(f"{form}: step {step}, held-out loss {curves.held_out_loss[-1]:.4f}")
+    return curves
+
+
+def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
+    """Sparse weights at their own learning rate, everything else at the common one.
+
+    A unit with a tenth of the inputs moves a tenth as far when each of its weights takes the same
+    step, as Adam's do: Dey et al. 2024, "Sparse maximal update parameterization"
+    (arXiv 2405.15743), multiply the rate of sparse weights by 1 / density.
+    """
+    sparse = [layer.values for layer in model.modules() if isinstance(layer, tts.TrulySparseLinear)]
+    own = {id(values) for values in sparse}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in own]
+    groups = [{"params": others, "lr": settings.lr}]
+    if sparse:
+        groups.append({"params": sparse, "lr": settings.lr * settings.sparse_lr_factor})
+    return groups
+
+
+def rate(step: int, settings: Settings) -> float:
+    """The learning rate relative to its peak: a linear rise, then a cosine down to a tenth."""
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    done = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
+    return 0.1 + 0.45 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, text: Text, settings: Settings) -> float:
+    """The mean loss on the same held-out sequences each time."""
+    model.eval()
+    # A seed that no batch of the training has; it says which sequences, not which files.
+    batches = Sequences(text.held_out, settings.context, settings.batch_size, settings.seed + 1)
+    count = math.ceil(settings.held_out / settings.batch_size)
+    total = 0.0
+    for _ in range(count):
+        characters, following = batches.draw()
+        total += F.cross_entropy(model(characters).flatten(0, 1), following.flatten()).item()
+    model.train()
+    return total / count

@@ -1,0 +1,223 @@
+"""What the layers of a model hold, and what they would hold densely."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..nn import TrulySparseLinear
+
+_UNITS = ("kB", "MB", "GB", "TB")
+_REPEATS = 5  # of each measured form; the median counts
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One linear layer, dense or truly sparse."""
+
+    name: str
+    sparse: bool
+    shape: tuple[int, int]  # (out_features, in_features)
+    nnz: int
+    density: float
+    bytes_dense: int  # of the parameters of an nn.Linear of this shape
+    bytes: int  # of the parameters and buffers that are there
+    seconds_dense: float | None = None  # forward and backward, where they were measured
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """The linear layers of a model, each once; prints as a table.
+
+    Attributes:
+        rows: one entry for each layer.
+        other_bytes: of all other parameters and buffers.
+        batch: samples that the times are for; None where none were measured.
+    """
+
+    rows: tuple[LayerSummary, ...]
+    other_bytes: int
+    batch: int | None = None
+
+    @property
+    def nnz(self) -> int:
+        """Connections of all layers."""
+        return sum(row.nnz for row in self.rows)
+
+    @property
+    def density(self) -> float:
+        """Connections of all layers relative to all that there could be."""
+        positions = sum(row.shape[0] * row.shape[1] for row in self.rows)
+        return self.nnz / positions if positions else 0.0
+
+    @property
+    def bytes_dense(self) -> int:
+        """What the model would hold with all of its layers dense."""
+        return sum(row.bytes_dense for row in self.rows) + self.other_bytes
+
+    @property
+    def bytes(self) -> int:
+        """What the model holds."""
+        return sum(row.bytes for row in self.rows) + self.other_bytes
+
+    def __str__(self) -> str:
+        head = ["layer", "kind", "out x in", "nnz", "density", "dense", "now"]
+        lines = [
+            [
+                row.name or "(the model itself)",
+                "sparse" if row.sparse else "dense",
+                f"{row.shape[0]:,} x {row.shape[1]:,}",
+                f"{row.nnz:,}",
+                f"{row.density:.3%}",
+                _size(row.bytes_dense),
+                _size(row.bytes),
+            ]
+            for row in self.rows
+        ]
+        other = [
+            "everything else",
+            "",
+            "",
+            "",
+            "",
+            _size(self.other_bytes),
+            _size(self.other_bytes),
+        ]
+        total = ["total", "", "", f"{self.nnz:,}", f"{self.density:.3%}"]
+        total += [_size(self.bytes_dense), _size(self.bytes)]
+        if self.batch is not None:
+            head += ["dense time", "time"]
+            for line, row in zip(lines, self.rows, strict=True):
+                line += [_time(row.seconds_dense), _time(row.seconds)]
+            other += ["", ""]
+            total += [
+                _time(sum(row.seconds_dense or 0.0 for row in self.rows)),
+                _time(sum(row.seconds or 0.0 for row in self.rows)),
+            ]
+        return _table(head, lines, [other, total])
+
+
+def summary(model: nn.Module, *, batch: int | None = None) -> ModelSummary:
+    """Tell shape, connections and bytes of each linear layer, before and after.
+
+    Args:
+        model: any module, on the `meta` device too; its `nn.Linear` and `TrulySparseLinear` layers
+            get a row each, a shared one a single row.
+        batch: samples for which to measure the time of each layer, forward and backward, in both
+            forms; None measures nothing. Measuring makes the dense form of one layer after the
+            other.
+
+    Returns:
+        A `ModelSummary`: `print` it, or read its `rows`. Bytes are those of parameters and
+        buffers: a sparse weight has its value (4 in float32) and its coordinates (8). Gradients,
+        the optimizer's state, row pointers and the transposed order (8 a weight, once an input
+        gradient has been asked for) come on top.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: `batch` is less than 1, or a layer to be measured is on `meta`.
+
+    Example:
+        >>> import torch_truly_sparse as tts
+        >>> model = nn.Sequential(nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 10))
+        >>> print(tts.summary(tts.sparsify(model, density=0.1, exclude=["2"])))
+        layer            kind     out x in     nnz   density     dense       now
+        ------------------------------------------------------------------------
+        0                sparse  300 x 784  23,520   10.000%  942.0 kB  283.4 kB
+        2                dense    10 x 300   3,000  100.000%   12.0 kB   12.0 kB
+        ------------------------------------------------------------------------
+        everything else                                            0 B       0 B
+        total                               26,520   11.134%  954.0 kB  295.5 kB
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
+    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int)):
+        raise TypeError(f"`batch` must be an int or None, got {type(batch).__name__}")
+    if batch is not None and batch < 1:
+        raise ValueError(f"`batch` must be at least 1, got {batch}")
+    rows, counted = [], set()
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | TrulySparseLinear):
+            rows.append(_row(name, module, batch))
+            counted |= {id(t) for t in (*module.parameters(), *module.buffers())}
+    others = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in counted}
+    return ModelSummary(tuple(rows), sum(t.nbytes for t in others.values()), batch)
+
+
+def _row(name: str, layer: nn.Linear | TrulySparseLinear, batch: int | None) -> LayerSummary:
+    shape = (layer.out_features, layer.in_features)
+    positions = shape[0] * shape[1]
+    held = [*layer.parameters(), *layer.buffers()]
+    sparse = isinstance(layer, TrulySparseLinear)
+    nnz = layer.nnz if isinstance(layer, TrulySparseLinear) else positions
+    weight = layer.values if isinstance(layer, TrulySparseLinear) else layer.weight
+    numbers = positions + (shape[0] if layer.bias is not None else 0)
+    now = sum(tensor.nbytes for tensor in held)
+    seconds = seconds_dense = None
+    if batch is not None:
+        if weight.is_meta:
+            raise ValueError(f"`batch`: {name!r} is on the meta device and cannot be measured")
+        seconds = _measure(layer, weight, batch)
+        seconds_dense = (
+            _measure(layer.to_dense(), weight, batch)
+            if isinstance(layer, TrulySparseLinear)
+            else seconds
+        )
+    return LayerSummary(
+        name,
+        sparse,
+        shape,
+        nnz,
+        nnz / positions if positions else 0.0,
+        numbers * weight.element_size(),
+        now,
+        seconds_dense,
+        seconds,
+    )
+
+
+def _measure(layer: nn.Linear | TrulySparseLinear, like: torch.Tensor, batch: int) -> float:
+    """Median seconds of forward and backward, the input's gradient included; no .grad is left."""
+    size = (batch, layer.in_features)
+    input = torch.ones(size, dtype=like.dtype, device=like.device, requires_grad=True)
+    wanted = [input, *(p for p in layer.parameters() if p.requires_grad)]
+    times = []
+    with torch.enable_grad():
+        for _ in range(1 + _REPEATS):  # the first one warms up
+            started = time.perf_counter()
+            torch.autograd.grad(nn.Module.__call__(layer, input).sum(), wanted)
+            times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
+
+
+def _size(count: int) -> str:
+    if count < 1000:
+        return f"{count} B"
+    power = min((len(str(count)) - 1) // 3, len(_UNITS))
+    return f"{count / 1000**power:.1f} {_UNITS[power - 1]}"
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1000 * seconds:.3g} ms"
+
+
+def _table(head: list[str], lines: Iterable[list[str]], ends: Iterable[list[str]]) -> str:
+    """Names to the left, figures to the right, a rule under the head and above the totals."""
+    body, last = list(lines), list(ends)
+    widths = [max(map(len, column)) for column in zip(head, *body, *last, strict=True)]
+
+    def line(cells: list[str]) -> str:
+        aligned = [
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        return "  ".join(aligned).rstrip()
+
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    return "\n".join([line(head), rule, *map(line, body), rule, *map(line, last)])

@@ -1,0 +1,268 @@
+"""How the connections of a model are shared out among its layers, and how each layer's are placed.
+
+A shape is (out_features, in_features), as that of `nn.Linear.weight`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from .coordinates import check_size, from_positions
+from .counts import count_connections
+from .fixed_fan_in import random_fixed_fan_in_indices
+from .random import random_indices
+
+Shape = tuple[int, int]
+
+
+class Distribution(ABC):
+    """Shares connections out among layers: the base of the distributions.
+
+    A new one says how many connections each layer gets; where they lie within a layer is uniformly
+    random, or the largest weights, unless it says otherwise.
+    """
+
+    @abstractmethod
+    def counts(self, shapes: Sequence[Shape]) -> list[int]:
+        """Give the number of connections of each layer.
+
+        Args:
+            shapes: (out_features, in_features) of each layer.
+        """
+
+    def count_at(self, shape: Shape, density: float) -> int:
+        """Give the number of connections of a layer whose density is prescribed."""
+        return count_connections(*shape, density=density)
+
+    def draw(self, shape: Shape, nnz: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw a topology of one layer.
+
+        Args:
+            shape: (out_features, in_features).
+            nnz: number of connections, as `counts` or `count_at` gave it.
+            generator: source of randomness, or None for torch's default generator.
+
+        Returns:
+            (2, nnz) indices, sorted and unique, on the CPU.
+
+        Cost: O(nnz).
+        """
+        return random_indices(*shape, nnz, generator=generator)
+
+    def largest(self, weight: Tensor, nnz: int) -> Tensor:
+        """Choose the topology of the largest weights by magnitude.
+
+        Args:
+            weight: (out_features, in_features), dense.
+            nnz: number of connections.
+
+        Returns:
+            (2, nnz) indices, sorted and unique, on the device of `weight`.
+        """
+        positions = weight.detach().abs().flatten().topk(nnz, sorted=False).indices
+        return from_positions(positions.sort().values, *weight.shape)
+
+
+@dataclass(frozen=True)
+class Uniform(Distribution):
+    """The same density in every layer; each count is rounded to the nearest.
+
+    Args:
+        density: fraction of the connections of every layer, in [0, 1].
+
+    Example:
+        >>> Uniform(0.1).counts([(300, 784), (10, 300)])
+        [23520, 300]
+    """
+
+    density: float
+
+    def __post_init__(self) -> None:
+        _check_density(self.density)
+
+    def counts(self, shapes: Sequence[Shape]) -> list[int]:
+        """Give each layer round(density * out * in) connections."""
+        return [count_connections(*shape, density=self.density) for shape in shapes]
+
+
+@dataclass(frozen=True)
+class ErdosRenyi(Distribution):
+    """Connections in proportion to the units: scale * (in_features + out_features) in each layer.
+
+    Small layers come out denser than large ones. The scale is `epsilon`, or follows from the
+    density of all layers together.
+
+    Args:
+        density: fraction of the connections of all layers together, in [0, 1]. The total is
+            round(density * all positions), exactly. A layer that would be asked for more than all
+            of its connections is full, and the others share the rest.
+        epsilon: the scale itself, at least 0; each layer is capped on its own. Exactly one of the
+            two.
+
+    Source: Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3) for epsilon; Evci et al. 2020,
+    "Rigging the lottery" (arXiv 1911.11134), for the density. For linear layers their
+    Erdos-Renyi-Kernel is the same.
+
+    Example:
+        >>> ErdosRenyi(epsilon=2).counts([(300, 784), (10, 300)])
+        [2168, 620]
+        >>> ErdosRenyi(density=0.1).counts([(300, 784), (10, 300)])
+        [20820, 3000]
+    """
+
+    density: float | None = None
+    epsilon: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.density is None) == (self.epsilon is None):
+            raise TypeError("exactly one of `density` and `epsilon` must be given")
+        if self.density is not None:
+            _check_density(self.density)
+        count_connections(1, 1, density=self.density, epsilon=self.epsilon)  # checks epsilon
+
+    def counts(self, shapes: Sequence[Shape]) -> list[int]:
+        """Give each layer its share; with a density, in O(layers^2) at most."""
+        if self.epsilon is not None:
+            return [count_connections(*shape, epsilon=self.epsilon) for shape in shapes]
+        for shape in shapes:
+            check_size(*shape)
+        sizes = [out * in_ for out, in_ in shapes]
+        # Whole numbers throughout: the total is exact, whatever the size.
+        left = round(Fraction(self.density or 0.0) * sum(sizes))
+        weights = {layer: out + in_ for layer, (out, in_) in enumerate(shapes)}
+        counts = [0] * len(shapes)
+        while full := [
+            layer
+            for layer, weight in weights.items()
+            if left * weight >= sizes[layer] * sum(weights.values())
+        ]:
+            for layer in full:
+                counts[layer] = sizes[layer]
+                left -= sizes[layer]
+                del weights[layer]
+        whole = sum(weights.values())
+        for layer, weight in weights.items():
+            counts[layer] = left * weight // whole
+        # What rounding down left over goes to those that lost the most by it.
+        losers = sorted(weights, key=lambda layer: -(left * weights[layer] % whole))
+        for layer in losers[: left - sum(counts[layer] for layer in weights)]:
+            counts[layer] += 1
+        return counts
+
+
+@dataclass(frozen=True)
+class FixedFanIn(Distribution):
+    """The same number of inputs for every output unit of a layer: round(density * in_features).
+
+    A unit has at least one input unless the density is 0.
+
+    Args:
+        density: fraction of the inputs that each unit has, in [0, 1].
+
+    Source: Lasby et al. 2024, "Dynamic sparse training with structured sparsity"
+    (arXiv 2305.02299). Their training keeps the fan-in; random regrowth here does not.
+
+    Example:
+        >>> FixedFanIn(0.1).counts([(300, 784), (10, 300)])
+        [23400, 300]
+    """
+
+    density: float
+
+    def __post_init__(self) -> None:
+        _check_density(self.density)
+
+    def counts(self, shapes: Sequence[Shape]) -> list[int]:
+        """Give each layer out_features times its fan-in."""
+        return [self.count_at(shape, self.density) for shape in shapes]
+
+    def count_at(self, shape: Shape, density: float) -> int:
+        """Give the layer out_features times its fan-in at this density."""
+        _check_density(density)
+        check_size(*shape)
+        out_features, in_features = shape
+        fan_in = round(Fraction(density) * in_features)
+        return out_features * max(fan_in, min(1, in_features) if density else 0)
+
+    def draw(self, shape: Shape, nnz: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw as many inputs for each output unit."""
+        return random_fixed_fan_in_indices(*shape, _fan_in(shape, nnz), generator=generator)
+
+    def largest(self, weight: Tensor, nnz: int) -> Tensor:
+        """Choose the largest weights of each output unit."""
+        out_features, in_features = weight.shape
+        fan_in = _fan_in((out_features, in_features), nnz)
+        columns = weight.detach().abs().topk(fan_in, dim=1, sorted=False).indices.sort(1).values
+        rows = torch.arange(out_features, device=weight.device).unsqueeze(1)
+        return from_positions((rows * in_features + columns).flatten(), out_features, in_features)
+
+
+def distribution(
+    which: str | Distribution | None,
+    *,
+    density: float | None = None,
+    epsilon: float | None = None,
+) -> Distribution:
+    """Look up a distribution by name; an object passes through.
+
+    Args:
+        which: `"uniform"`, `"erdos_renyi"`, `"fixed_fan_in"`, a `Distribution` (which holds its
+            own density), or None for uniform with a density, Erdos-Renyi with an epsilon.
+        density: of what the distribution is about, in [0, 1], or
+        epsilon: scale of `"erdos_renyi"`. Exactly one of the two with a name.
+
+    Raises:
+        TypeError: not exactly one of the two is given, or either with an object.
+        ValueError: the name is unknown, or a number is out of range.
+    """
+    if isinstance(which, Distribution):
+        if density is not None or epsilon is not None:
+            raise TypeError(
+                f"{which} holds its own density: give a name, or neither `density` nor `epsilon`"
+            )
+        return which
+    if which is not None and not isinstance(which, str):
+        raise TypeError(
+            f"`distribution` must be a name or a Distribution, got {type(which).__name__}"
+        )
+    if (density is None) == (epsilon is None):
+        raise TypeError("exactly one of `density` and `epsilon` must be given")
+    if which is None:
+        which = "uniform" if epsilon is None else "erdos_renyi"
+    if which == "erdos_renyi":
+        return ErdosRenyi(density=density, epsilon=epsilon)
+    if which not in _BY_DENSITY:
+        names = ", ".join([*_BY_DENSITY, "erdos_renyi"])
+        raise ValueError(f"`distribution` must be one of {names}, got {which!r}")
+    if density is None:
+        raise TypeError(f"`epsilon` belongs to 'erdos_renyi': {which!r} needs a `density`")
+    return _BY_DENSITY[which](density)
+
+
+_BY_DENSITY: Mapping[str, type[Uniform] | type[FixedFanIn]] = {
+    "uniform": Uniform,
+    "fixed_fan_in": FixedFanIn,
+}
+
+
+def _fan_in(shape: Shape, nnz: int) -> int:
+    out_features, _ = shape
+    if out_features == 0:
+        return 0
+    if nnz % out_features:
+        raise ValueError(
+            f"`nnz` must be a multiple of out_features = {out_features} with a fixed fan-in, "
+            f"got {nnz}"
+        )
+    return nnz // out_features
+
+
+def _check_density(density: float) -> None:
+    if not 0 <= density <= 1:
+        raise ValueError(f"`density` must lie in [0, 1], got {density}")
