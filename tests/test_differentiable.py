@@ -8,6 +8,7 @@ from oracles import MASKS, Matrix, OperatorLog, random_mask, same_bits
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
+from torch_truly_sparse import ops
 from torch_truly_sparse.functional import sparse_linear
 from torch_truly_sparse.ops import TransposedOrder, differentiable
 
@@ -84,7 +85,28 @@ def test_backward_runs_only_the_products_whose_result_is_wanted(wanted):
     with OperatorLog() as ran:
         y.sum().backward()
     each = ["spmm_transposed", "sddmm", "column_sum"]
-    assert sorted(ran.names) == sorted(n for n, needed in zip(each, wanted, strict=True) if needed)
+    expected = [n for n, needed in zip(each, wanted, strict=True) if needed]
+    assert sorted(ran.names) == (["spmm_backward"] if wanted[1] else sorted(expected))
+
+
+@pytest.mark.parametrize("batch", [1, 4, 20])
+@each_nonempty_subset
+def test_all_gradients_at_once_equal_those_one_by_one(wanted, batch):
+    for_input, _, for_bias = wanted
+    w = Matrix.of_mask(random_mask(6, 9, 20), torch.float64)
+    x, dy = torch.randn(batch, 9).double(), torch.randn(batch, 6).double()
+    for order in (None, ops.TransposedOrder(w.ccol, w.row, w.permutation)):
+        matrix = (w.crow, w.col, w.values, order)
+        at_once = ops.spmm_backward(dy, x, *matrix, for_input=for_input, for_bias=for_bias)
+        torch.testing.assert_close(at_once.grad_values, ops.sddmm(dy, x, w.crow, w.col))
+        for gradient, needed, alone in (
+            (at_once.grad_input, for_input, ops.spmm_transposed(dy, w.crow, w.col, w.values, 9)),
+            (at_once.grad_bias, for_bias, ops.column_sum(dy)),
+        ):
+            if needed:
+                torch.testing.assert_close(gradient, alone)
+            else:
+                assert gradient is None
 
 
 @pytest.mark.parametrize("wanted", [(False, True, True), (True, True, True)])

@@ -197,10 +197,22 @@ def fuzz_products(luck: random.Random) -> None:
         whole,
     )
     _expect(
+        lambda: _gradients(dy, x, crow, col, w.values),
+        (lambda: _gradients(dy.clone(), x.clone(), crow, col, w.values))
+        if whole and fits
+        else None,
+        whole and fits,
+    )
+    _expect(
         lambda: ops.transpose(crow, col, columns).permutation.long().sort().values,
         (lambda: torch.arange(len(col))) if whole or (harmless and not len(col)) else None,
         whole,
     )
+
+
+def _gradients(dy: Tensor, x: Tensor, crow: Tensor, col: Tensor, values: Tensor) -> Tensor:
+    dx, dw, db = ops.spmm_backward(dy, x, crow, col, values, for_input=True, for_bias=True)
+    return torch.cat([dx.flatten(), dw, db])
 
 
 def fuzz_transposed(luck: random.Random) -> None:
@@ -217,6 +229,15 @@ def fuzz_transposed(luck: random.Random) -> None:
         lambda: operators.spmm_transposed(dy, w.crow, w.col, w.values, columns, ccol, row, order),
         (lambda: _loops(dy, ccol.tolist(), row.tolist(), w.values[order.long()]))
         if harmless and fits
+        else None,
+        whole and fits,
+    )
+    x = torch.randn(17, columns)
+    matrix = (dy, x, w.crow, w.col, w.values, True, True)
+    _expect(
+        lambda: operators.spmm_backward(*matrix, ccol, row, order)[0],
+        (lambda: operators.spmm_transposed(*matrix[:1], *matrix[2:5], columns, ccol, row, order))
+        if whole and fits
         else None,
         whole and fits,
     )
@@ -248,6 +269,7 @@ def fuzz_split_products(luck: random.Random) -> None:
     for compute in (
         lambda: ops.spmm(x, crow, w.col, w.values),
         lambda: ops.sddmm(dy, x, crow, w.col),
+        lambda: _gradients(dy, x, crow, w.col, w.values),
     ):
         # The numbers are compared elsewhere: here, whether there are any.
         _expect(

@@ -70,6 +70,15 @@ class Case:
             self.spmm_transposed(ordered=False),
             self.sddmm(),
             ops.column_sum(self.dy),
+            *self.backward(),
+            *self.backward(ordered=False),
+        )
+
+    def backward(self, dy=None, x=None, ordered=True):
+        dy, x = self.dy if dy is None else dy, self.x if x is None else x
+        order = self.order if ordered else None
+        return ops.spmm_backward(
+            dy, x, self.crow, self.col, self.values, order, for_input=True, for_bias=True
         )
 
     def expected(self):
@@ -80,6 +89,7 @@ class Case:
             dy @ w,
             (dy.T @ x)[self.rows, self.cols],
             dy.sum(0),
+            *2 * (dy @ w, (dy.T @ x)[self.rows, self.cols], dy.sum(0)),
         )
 
 
@@ -98,9 +108,13 @@ def test_products_match_the_dense_oracle(size, batch, dtype):
     case = Case(*size, batch, dtype)
     outputs = case.products()
     out, in_ = size
-    assert [o.dtype for o in outputs] == [dtype] * 3 + [sum_dtype(dtype)] * 2
+    sums = sum_dtype(dtype)
+    assert [o.dtype for o in outputs] == [dtype] * 3 + [sums] * 2 + [dtype, sums, sums] * 2
     for actual, expected, terms in zip(
-        outputs, case.expected(), (in_, out, out, batch, batch), strict=True
+        outputs,
+        case.expected(),
+        (in_, out, out, batch, batch, *2 * (out, batch, batch)),
+        strict=True,
     ):
         check(actual, expected, terms)
 
@@ -184,12 +198,17 @@ def test_an_index_outside_raises(batch, bad, index):
             case.sddmm()
         with pytest.raises(ValueError, match="outside the layer"):
             case.spmm_transposed(ordered=False)
+        for ordered in (False, True):
+            with pytest.raises(ValueError, match="outside the layer"):
+                case.backward(ordered=ordered)
         case.col[position] = good
         for damaged in (case.order.row_indices, case.order.permutation) if batch > 16 else ():
             good = damaged[position].item()
             damaged[position] = bad
             with pytest.raises(ValueError, match="outside the layer"):
                 case.spmm_transposed()
+            with pytest.raises(ValueError, match="outside the layer"):
+                case.backward()
             damaged[position] = good
     for actual, expected in zip(case.products(), case.expected(), strict=True):
         check(actual, expected, 100)
@@ -209,6 +228,9 @@ def test_a_row_pointer_outside_raises(size, batch, bad):
             case.sddmm()
         with pytest.raises(ValueError, match="outside the layer"):
             case.spmm_transposed(ordered=False)
+        for ordered in (False, True):
+            with pytest.raises(ValueError, match="outside the layer"):
+                case.backward(ordered=ordered)
         case.crow[row] = good
 
 
@@ -238,7 +260,7 @@ def test_operands_that_do_not_fit(call, text):
 
 
 LARGE = [(700, 900, 1), (700, 900, 2), (3000, 2500, 2), (700, 900, 33), (700, 900, 100),
-         (300, 400, 700), (50_000, 40_000, 2)]  # fmt: skip
+         (300, 400, 700), (4000, 300, 300), (60, 9000, 40), (50_000, 40_000, 2)]  # fmt: skip
 
 
 @pytest.mark.parametrize("size", LARGE, ids=str)

@@ -224,12 +224,25 @@ def _arguments(
         ],
         "sddmm": [(dy, x, w.crow, w.col), (dy[:, :1].expand(-1, 6), x, w.crow, w.col)],
         "column_sum": [(dy,)],
+        "spmm_backward": [
+            (dy, x, w.crow, w.col, w.values, True, False),
+            (dy, x, w.crow, w.col, w.values, True, True, w.ccol, w.row, w.permutation),
+            (dy, x, w.crow, w.col, w.values, False, True),
+        ],
         "compress": [(w.indices, 6, 9)],
         "transpose": [(w.crow, w.col, 9)],
     }
 
 
-OPERATORS = ["spmm", "spmm_transposed", "sddmm", "column_sum", "compress", "transpose"]
+OPERATORS = [
+    "spmm",
+    "spmm_transposed",
+    "sddmm",
+    "column_sum",
+    "spmm_backward",
+    "compress",
+    "transpose",
+]
 
 
 @pytest.mark.parametrize("name", OPERATORS)
