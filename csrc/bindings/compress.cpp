@@ -38,7 +38,7 @@ Tensor compress_indices(const Tensor& indices, int64_t out_features, int64_t in_
   if (out_features < 0) refuse("`out_features` must not be negative");
   if (in_features < 0) refuse("`in_features` must not be negative");
   const int64_t nnz = contiguous.size(1);
-  Tensor crow = torch::stable::empty({out_features + 1}, ScalarType::Long);
+  Tensor crow = fresh({out_features + 1}, ScalarType::Long);
   for_index_type(contiguous, "indices", [&](auto index) {
     using I = decltype(index);
     const I* row = contiguous.const_data_ptr<I>();

@@ -28,7 +28,7 @@ Tensor sddmm(const Tensor& grad_output, const Tensor& input, const Tensor& crow_
   check_covered(crow, nnz, "sddmm");
   if (columns == 0 && nnz > 0) check_in_range(false, "sddmm");
 
-  Tensor output = fresh(x, {nnz}, sums);
+  Tensor output = recycled({nnz}, sums);
   for_activation_type(x, [&](auto stored, auto sum) {
     using X = decltype(stored);
     using T = decltype(sum);
@@ -60,7 +60,7 @@ Tensor spmm_transposed(const Tensor& grad_output, const Tensor& crow_indices,
   check_covered(crow, nnz, "spmm_transposed");
   if ((rows == 0 || columns == 0) && nnz > 0) check_in_range(false, "spmm_transposed");
 
-  Tensor output = fresh(dy, {batch, columns}, dy.scalar_type());
+  Tensor output = recycled({batch, columns}, dy.scalar_type());
   const bool ordered = ccol_indices && row_indices && permutation && batch > scatter_batch;
   for_activation_type(dy, [&](auto stored, auto sum) {
     using X = decltype(stored);
@@ -97,7 +97,7 @@ Tensor spmm_transposed(const Tensor& grad_output, const Tensor& crow_indices,
 Tensor column_sum(const Tensor& grad_output) {
   const Tensor dy = prepared(grad_output, "grad_output", 2);
   const int64_t batch = dy.size(0), columns = dy.size(1);
-  Tensor output = fresh(dy, {columns}, sum_type(dy, "grad_output"));
+  Tensor output = recycled({columns}, sum_type(dy, "grad_output"));
   for_activation_type(dy, [&](auto stored, auto sum) {
     using X = decltype(stored);
     using T = decltype(sum);
@@ -130,9 +130,9 @@ std::tuple<Tensor, Tensor, Tensor> spmm_backward(
   check_covered(crow, nnz, "spmm_backward");
   if (columns == 0 && nnz > 0) check_in_range(false, "spmm_backward");
 
-  Tensor dw = fresh(dy, {nnz}, sums);
-  Tensor dx = fresh(dy, {for_input ? batch : 0, columns}, dy.scalar_type());
-  Tensor db = fresh(dy, {for_bias ? rows : 0}, sums);
+  Tensor dw = recycled({nnz}, sums);
+  Tensor dx = recycled({for_input ? batch : 0, columns}, dy.scalar_type());
+  Tensor db = recycled({for_bias ? rows : 0}, sums);
   const bool ordered = for_input && ccol_indices && row_indices && permutation &&
                        batch > scatter_batch;
   for_activation_type(dy, [&](auto stored, auto sum) {

@@ -29,10 +29,14 @@ constexpr size_t cached_from = size_t{128} << 10;
 // From this many bytes on huge pages are worth their zeroing.
 constexpr size_t huge_from = size_t{1} << 20;
 
-// Asks for huge pages on [data, data + bytes). Only advice: nothing happens where there are none.
+// Asks for huge pages on the part of [data, data + bytes) that they can cover. Only advice: nothing
+// happens where there are none.
 inline void advise_huge_pages(void* data, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  madvise(data, bytes, MADV_HUGEPAGE);
+  constexpr uintptr_t page = huge_page;
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + page - 1) & ~(page - 1);
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(data) + bytes) & ~(page - 1);
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 #else
   (void)data;
   (void)bytes;

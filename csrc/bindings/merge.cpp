@@ -88,8 +88,8 @@ std::tuple<Tensor, Tensor> merge(const Tensor& indices, const Tensor& dropped,
   if (narrow && std::max({out_features, in_features, nnz, total}) > most)
     refuse("`narrow` must be False for a topology whose sizes do not fit 32 bits");
   const ScalarType narrowest = narrow ? ScalarType::Int : ScalarType::Long;
-  Tensor next = fresh(present, {2, total}, narrowest);
-  Tensor source = fresh(present, {total}, narrowest);
+  Tensor next = fresh({2, total}, narrowest);
+  Tensor source = fresh({total}, narrowest);
   for_index_type(present, "indices", [&](auto index) {
     using I = decltype(index);
     for_index_type(next, "indices", [&](auto narrowed) {

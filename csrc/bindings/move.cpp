@@ -32,7 +32,7 @@ Tensor move_entries(const Tensor& entries, const Tensor& source, const Tensor& f
   const Tensor from = prepared(source, "source", 1);
   const Tensor given = prepared(fresh_entries, "fresh", fresh_entries.dim() == 0 ? 0 : 1,
                                 held.scalar_type());
-  Tensor moved = fresh(held, {from.numel()}, held.scalar_type());
+  Tensor moved = fresh({from.numel()}, held.scalar_type());
   switch (held.element_size()) {
     case 1:
       move_all<uint8_t>(held, from, given, moved);

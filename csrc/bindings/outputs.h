@@ -7,6 +7,8 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <initializer_list>
+#include <new>
+#include <optional>
 #include <vector>
 
 #include "memory.h"
@@ -26,28 +28,83 @@ namespace tts {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// An uninitialised contiguous CPU tensor; a large one lies in a block of the cache (memory.h).
-inline Tensor fresh(const Tensor& like, std::initializer_list<int64_t> size, ScalarType dtype) {
+// Bytes of an element; 0 for types that no operator returns.
+inline size_t element_size(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::Double:
+    case ScalarType::Long:
+      return 8;
+    case ScalarType::Float:
+    case ScalarType::Int:
+      return 4;
+    case ScalarType::BFloat16:
+    case ScalarType::Half:
+      return 2;
+    case ScalarType::Bool:
+    case ScalarType::Byte:
+      return 1;
+    default:
+      return 0;
+  }
+}
+
 #if defined(__linux__)
-  size_t bytes = dtype == ScalarType::Double || dtype == ScalarType::Long    ? 8
-                 : dtype == ScalarType::BFloat16 || dtype == ScalarType::Half ? 2
-                                                                              : 4;
+// A contiguous CPU tensor on memory that `deleter(data, context)` takes back, or nothing.
+inline std::optional<Tensor> tensor_on(void* data, std::initializer_list<int64_t> size,
+                                       ScalarType dtype, void (*deleter)(void*, void*),
+                                       void* context) {
+  std::vector<int64_t> strides(size.size(), 1);
+  for (size_t i = strides.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * size.begin()[i];
+  AtenTensorHandle handle = nullptr;
+  const AOTITorchError failed = torch_from_blob(
+      data, static_cast<int64_t>(size.size()), size.begin(), strides.data(), 0,
+      torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
+      aoti_torch_device_type_cpu(), -1, &handle, aoti_torch_layout_strided(), nullptr, 0, deleter,
+      context);
+  if (failed != AOTI_TORCH_SUCCESS) return std::nullopt;
+  return Tensor(handle);
+}
+#endif
+
+inline size_t bytes_of(std::initializer_list<int64_t> size, ScalarType dtype) {
+  size_t bytes = element_size(dtype);
   for (const int64_t extent : size) bytes *= static_cast<size_t>(extent);
+  return bytes;
+}
+
+// An uninitialised contiguous CPU tensor. A large one lies on huge pages of its own, which go back
+// to the system with it: malloc would keep them, and an evolution's temporaries would count twice.
+inline Tensor fresh(std::initializer_list<int64_t> size, ScalarType dtype) {
+#if defined(__linux__)
+  const size_t bytes = bytes_of(size, dtype);
+  if (bytes >= huge_from && torch_from_blob != nullptr) {
+    void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) throw std::bad_alloc();
+    advise_huge_pages(data, bytes);
+    const auto unmap = [](void* block, void* length) {
+      munmap(block, reinterpret_cast<size_t>(length));
+    };
+    if (auto tensor = tensor_on(data, size, dtype, unmap, reinterpret_cast<void*>(bytes)))
+      return *tensor;
+    munmap(data, bytes);
+  }
+#endif
+  return torch::stable::empty(size, dtype);
+}
+
+// The same for what every training step makes and frees: a large one lies in a block of the cache
+// (memory.h).
+inline Tensor recycled(std::initializer_list<int64_t> size, ScalarType dtype) {
+#if defined(__linux__)
+  const size_t bytes = bytes_of(size, dtype);
   if (bytes >= cached_from && torch_from_blob != nullptr) {
-    std::vector<int64_t> strides(size.size(), 1);
-    for (size_t i = strides.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * size.begin()[i];
     void* data = BlockCache::global().acquire(bytes);
-    AtenTensorHandle handle = nullptr;
-    const AOTITorchError failed = torch_from_blob(
-        data, static_cast<int64_t>(size.size()), size.begin(), strides.data(), 0,
-        torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
-        aoti_torch_device_type_cpu(), -1, &handle, aoti_torch_layout_strided(), nullptr, 0,
-        [](void* block, void*) { BlockCache::global().release(block); }, nullptr);
-    if (failed == AOTI_TORCH_SUCCESS) return Tensor(handle);
+    const auto release = [](void* block, void*) { BlockCache::global().release(block); };
+    if (auto tensor = tensor_on(data, size, dtype, release, nullptr)) return *tensor;
     BlockCache::global().release(data);
   }
 #endif
-  return torch::stable::new_empty(like, size, dtype);
+  return torch::stable::empty(size, dtype);
 }
 
 }  // namespace tts

@@ -25,7 +25,7 @@ Tensor to_positions(const Tensor& indices, const std::optional<Tensor>& dropped,
     before = set_before(masked, nnz);
   }
   check_size(count, nnz - before.back(), "count", "connections that are not dropped");
-  Tensor positions = fresh(contiguous, {count}, ScalarType::Long);
+  Tensor positions = fresh({count}, ScalarType::Long);
   for_index_type(contiguous, "indices", [&](auto index) {
     using I = decltype(index);
     const I* row = data<I>(contiguous);
@@ -48,7 +48,7 @@ Tensor from_positions(const Tensor& positions, int64_t out_features, int64_t in_
   constexpr int64_t most = std::numeric_limits<int32_t>::max();
   if (narrow && std::max(out_features, in_features) > most)
     refuse("`narrow` must be False for a matrix whose sizes do not fit 32 bits");
-  Tensor indices = fresh(linear, {2, nnz}, narrow ? ScalarType::Int : ScalarType::Long);
+  Tensor indices = fresh({2, nnz}, narrow ? ScalarType::Int : ScalarType::Long);
   for_index_type(indices, "indices", [&](auto index) {
     using I = decltype(index);
     auto* row = mutable_data<I>(indices);
@@ -68,7 +68,7 @@ Tensor from_positions(const Tensor& positions, int64_t out_features, int64_t in_
 Tensor empty_ranked(const Tensor& occupied, const Tensor& ranks) {
   const Tensor taken = prepared(occupied, "occupied", 1, ScalarType::Long);
   const Tensor ranked = prepared(ranks, "ranks", 1, ScalarType::Long);
-  Tensor positions = fresh(ranked, {ranked.numel()}, ScalarType::Long);
+  Tensor positions = fresh({ranked.numel()}, ScalarType::Long);
   auto* out = mutable_data<int64_t>(positions);
   for_each_piece(ranked.numel(), available_threads(), [&](int64_t begin, int64_t end, int64_t,
                                                           int64_t) {

@@ -14,7 +14,7 @@ Tensor sample(int64_t population, int64_t count, int64_t seed) {
   if (count < 0 || count > population)
     refuse("`count` must be between 0 and `population` = " + std::to_string(population) +
            ", got " + std::to_string(count));
-  Tensor positions = torch::stable::empty({count}, ScalarType::Long);
+  Tensor positions = fresh({count}, ScalarType::Long);
   if (count * 8 >= static_cast<int64_t>(huge_from))
     advise_huge_pages(positions.mutable_data_ptr(), static_cast<size_t>(count) * 8);
   const auto key = static_cast<uint64_t>(seed);

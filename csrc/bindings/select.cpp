@@ -80,7 +80,7 @@ template <template <class> class By>
 Tensor select(const Tensor& numbers, const char* name, const int64_t* wanted,
               const char* const* names) {
   const Tensor x = prepared(numbers, name, 1);
-  Tensor marked = fresh(x, {x.numel()}, ScalarType::Bool);
+  Tensor marked = fresh({x.numel()}, ScalarType::Bool);
   auto* out = mutable_data<uint8_t>(marked);
   if (x.scalar_type() == ScalarType::Float)
     mark<By<float>>(data<float>(x), x.numel(), wanted, names, out);

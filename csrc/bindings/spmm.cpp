@@ -27,7 +27,7 @@ Tensor spmm(const Tensor& input, const Tensor& crow_indices, const Tensor& col_i
   check_covered(crow, nnz, "spmm");
   if (columns == 0 && nnz > 0) check_in_range(false, "spmm");
 
-  Tensor output = fresh(x, {batch, rows}, x.scalar_type());
+  Tensor output = recycled({batch, rows}, x.scalar_type());
   for_activation_type(x, [&](auto stored, auto sum) {
     using X = decltype(stored);
     using T = decltype(sum);

@@ -18,9 +18,9 @@ std::tuple<Tensor, Tensor, Tensor> transpose_order(const Tensor& crow_indices,
   const int64_t rows = rows_of(crow, "crow_indices"), nnz = col.numel();
   if (in_features < 0) refuse("`in_features` must not be negative");
   if (in_features == 0 && nnz > 0) check_in_range(false, "transpose");
-  Tensor ccol = torch::stable::empty({in_features + 1}, ScalarType::Long);
-  Tensor row_of = torch::stable::new_empty(col, {nnz});
-  Tensor permutation = torch::stable::new_empty(col, {nnz});
+  Tensor ccol = fresh({in_features + 1}, ScalarType::Long);
+  Tensor row_of = fresh({nnz}, col.scalar_type());
+  Tensor permutation = fresh({nnz}, col.scalar_type());
   for_index_type(col, "col_indices", [&](auto index) {
     using I = decltype(index);
     if (nnz > std::numeric_limits<I>::max() || rows > std::numeric_limits<I>::max())
