@@ -37,10 +37,12 @@ struct MarkEmptyAbove {
       else
         for (int64_t i = 0; i < length; ++i) marked[i] = std::abs(x[begin + i]) > threshold;
       const uint64_t first = static_cast<uint64_t>(start) + static_cast<uint64_t>(begin);
+      uint64_t least = 0;  // of the offsets to come, which must not fall
       for (; taken < count; ++taken) {
         const uint64_t offset = static_cast<uint64_t>(occupied[taken]) - first;
-        if (offset >= static_cast<uint64_t>(length)) break;
+        if (offset - least >= static_cast<uint64_t>(length) - least) break;
         marked[offset] = 0;
+        least = offset;
       }
       for (int64_t i = 0; i < length; i += word_bits) {
         uint64_t word = 0;

@@ -118,9 +118,7 @@ def _keep_largest_fake(numbers: Tensor, positions: Tensor, count: int) -> tuple[
 
 
 @plain_torch("keep_largest")
-def keep_largest_reference(
-    numbers: Tensor, positions: Tensor, count: int
-) -> tuple[Tensor, Tensor]:
+def keep_largest_reference(numbers: Tensor, positions: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Compute `keep_largest` in plain torch, on any device, by a sort."""
     _check_count(count, numbers.shape[0], "count")
     kept = numbers.argsort(stable=True, descending=True)[:count].sort().values
