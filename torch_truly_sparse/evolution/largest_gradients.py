@@ -35,7 +35,7 @@ def largest_empty_positions(gradient: CapturedGradient, occupied: Tensor, count:
 
         def search(first: int, block: Tensor) -> tuple[Tensor, Tensor]:
             inside = occupied[row_ends[first] : row_ends[first + block.shape[0]]]
-            # A threshold that has risen meanwhile would find less, and the same in the end.
+            # The threshold of any moment will do: a lower one lets pass what is sorted out later.
             return empty_above(
                 block.reshape(-1), first * gradient.in_features, inside, best.threshold
             )
