@@ -26,26 +26,12 @@ namespace tts {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// The bytes of one element, or more of a dtype that is rare: complex64, the widest, has 8.
-inline size_t element_bytes(ScalarType dtype) {
-  switch (dtype) {
-    case ScalarType::Bool:
-      return 1;
-    case ScalarType::BFloat16:
-    case ScalarType::Half:
-      return 2;
-    case ScalarType::Float:
-    case ScalarType::Int:
-      return 4;
-    default:
-      return 8;
-  }
-}
-
-// An uninitialised contiguous CPU tensor of elements of at most 8 bytes; a large one lies in a block of the cache (memory.h).
+// An uninitialised contiguous CPU tensor; a large one lies in a block of the cache (memory.h).
 inline Tensor fresh(const Tensor& like, std::initializer_list<int64_t> size, ScalarType dtype) {
 #if defined(__linux__)
-  size_t bytes = element_bytes(dtype);
+  size_t bytes = dtype == ScalarType::Double || dtype == ScalarType::Long    ? 8
+                 : dtype == ScalarType::BFloat16 || dtype == ScalarType::Half ? 2
+                                                                              : 4;
   for (const int64_t extent : size) bytes *= static_cast<size_t>(extent);
   if (bytes >= cached_from && torch_from_blob != nullptr) {
     std::vector<int64_t> strides(size.size(), 1);
