@@ -10,7 +10,7 @@ from pathlib import Path
 from .results import MISSING, Results, Row
 from .timing import Timing
 
-BENCHMARKS = ("layer", "products", "scaling", "small_layer", "threads")
+BENCHMARKS = ("evolution", "layer", "products", "scaling", "small_layer", "threads")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

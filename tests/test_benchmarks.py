@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import contest, correctness, layer, products, scaling, small_layer, threads, timing
+from benchmarks import (
+    contest,
+    correctness,
+    evolution,
+    layer,
+    products,
+    scaling,
+    small_layer,
+    threads,
+    timing,
+)
 from benchmarks import report as report_module
 from benchmarks.command_line import main, parse
 from benchmarks.competitors import COMPETITORS, OURS, SPARSE_PEERS, Competitor, TrulySparse
@@ -36,6 +46,7 @@ from benchmarks.results import (
 )
 from benchmarks.shapes import DENSE, GROUPS, PEERS, Shape, parse_shapes
 from benchmarks.timing import Schedule, Task, Timing, measure
+from torch_truly_sparse import GradientRegrow, ops
 
 SMALL = Shape(37, 53, 6, 0.2)
 # The sizes of which SparseProp takes another path: multiples of 16.
@@ -438,6 +449,54 @@ def test_tiny_layers_run():
     rows = small_layer.time_shape(Shape(8, 8, 1, 0.5), INSTANT, 0)
     assert len(rows) == 4
     assert "8x8x1@0.5" in small_layer.report(results_of("small_layer", rows))
+
+
+def test_evolutions_run():
+    rows = evolution.time_random(SMALL, INSTANT, 0) + evolution.time_gradient(ALIGNED, INSTANT, 0)
+    assert [(row.subject, row.measure) for row in rows] == [
+        (OURS, "evolution"),
+        (OURS, "step"),
+        (OURS, "step+evolution"),
+        ("dense", "dW"),
+    ]
+    assert all(row.status == OK and row.timing is not None for row in rows)
+    text = evolution.report(results_of("evolution", rows))
+    assert f"| {SMALL} " in text
+    assert f"| {ALIGNED} " in text
+
+
+def test_an_evolution_is_by_hand_what_the_report_says():
+    def row(subject: str, measure: str, seconds: float) -> Row:
+        return Row(ALIGNED, subject, measure, 1, OK, timing=Timing((seconds,), 1))
+
+    rows = [row(OURS, "step", 0.003), row(OURS, "step+evolution", 0.033)]
+    rows.append(row("dense", "dW", 0.02))
+    last = evolution.report(results_of("evolution", rows)).strip().splitlines()[-1]
+    assert [cell.strip() for cell in last.split("|")[-3:-1]] == ["30.0", "1.50"]
+
+
+@pytest.mark.parametrize("what", ["weights", "choice"])
+def test_an_evolution_that_is_wrong_is_reported_and_not_timed(what, monkeypatch):
+    if what == "weights":
+        survey = evolution.Training.survey
+
+        def spoiled(training):
+            positions, weights, momentum = survey(training)
+            return positions, weights, momentum + len(training.evolution.history)
+
+        monkeypatch.setattr(evolution.Training, "survey", spoiled)
+        rows = evolution.time_random(SMALL, INSTANT, 0)
+        assert "connections changed" in rows[0].detail
+    else:
+
+        def lowest(self, view, survivors, count, *, generator):
+            return ops.empty_positions(survivors, torch.arange(count))
+
+        monkeypatch.setattr(GradientRegrow, "select", lowest)
+        rows = evolution.time_gradient(ALIGNED, INSTANT, 0)
+        assert "larger gradient" in rows[0].detail
+    assert all(row.status == WRONG and row.timing is None for row in rows)
+    assert "wrong" in evolution.report(results_of("evolution", rows))
 
 
 def test_growth_is_fitted_and_drawn(tmp_path):

@@ -111,6 +111,7 @@ def _calls() -> list[tuple[str, tuple]]:
         ("from_positions", (kept, 7, 9, True)),
         ("from_positions", (kept, 7, 9, False)),
         ("empty_positions", (kept, torch.arange(5))),
+        ("keep_largest", (weights, torch.arange(30), 7)),
         ("merge", (indices, dropped, regrown, survivors, *size, True)),
         ("merge", (indices.long(), dropped, regrown, survivors, *size, False)),
         ("move", (weights, source, torch.randn(9))),

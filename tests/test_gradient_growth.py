@@ -1,5 +1,8 @@
 """Growth by gradient finds what a dense gradient would show, without one."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from evolving_network import (
@@ -17,7 +20,7 @@ from torch import Tensor, nn
 
 import torch_truly_sparse as tts
 from torch_truly_sparse.evolution import CapturedGradient, LayerView, captured_gradient
-from torch_truly_sparse.evolution.largest_gradients import empty_above, largest_empty_positions
+from torch_truly_sparse.evolution.largest_gradients import largest_empty_positions
 
 DTYPE = torch.float64
 
@@ -69,26 +72,6 @@ def test_the_largest_are_those_of_the_whole_gradient(size, kind, block, monkeypa
             assert found.tolist() == by_sorting(dense, occupied, count)
 
 
-def test_numbers_that_are_not_finite_have_their_place() -> None:
-    dense = torch.tensor([[torch.nan, 1.0, -torch.inf], [2.0, torch.nan, -3.0]])
-    block = dense.clone()
-    found, magnitudes = empty_above(block, 12, torch.tensor([13]), -1.0)
-    assert found.tolist() == [12, 14, 15, 16, 17]
-    assert magnitudes.tolist() == [0, torch.inf, 2, 0, 3]
-
-
-@pytest.mark.parametrize("threshold", [-1.0, 0.0, 1.0, 2.5, 9.0])
-def test_only_what_exceeds_the_threshold_is_taken(threshold: float) -> None:
-    block = torch.tensor([[0.0, -1.0, 1.5], [-2.5, 3.0, -4.0]])
-    taken, magnitudes = empty_above(block.clone(), 30, torch.tensor([32, 35]), threshold)
-    expected = [
-        (30 + i, abs(entry))
-        for i, entry in enumerate(block.flatten().tolist())
-        if abs(entry) > threshold and i not in (2, 5)
-    ]
-    assert list(zip(taken.tolist(), magnitudes.tolist(), strict=True)) == expected
-
-
 def test_more_than_the_empty_positions_is_refused() -> None:
     with pytest.raises(ValueError, match="`count` must be at most the 2 empty positions, got 3"):
         largest_empty_positions(gradient_of(torch.ones(2, 3)), torch.arange(4), 3)
@@ -133,6 +116,82 @@ def test_the_number_of_threads_changes_no_bit(size: tuple[int, int]) -> None:
         results.append(torch.cat([block.clone() for _, block in gradient.blocks()]))
         assert torch.get_num_threads() == threads
     assert all(torch.equal(results[0], result) for result in results)
+
+
+@pytest.mark.usefixtures("_restores_threads")
+def test_the_number_of_threads_changes_no_choice(monkeypatch) -> None:
+    monkeypatch.setattr(captured_gradient, "BLOCK", 300)
+    generator = seeded()
+    passes = [[torch.randn(8, width, generator=generator) for width in (70, 60)] for _ in range(2)]
+    gradient = CapturedGradient([(dy.round(), x.round()) for dy, x in passes], [1.0, 1.0], 70, 60)
+    occupied = torch.arange(0, 4200, 3)
+    dense = sum(dy.t() @ x for dy, x in gradient.passes)
+    for threads in (1, 2, 3, 7):
+        torch.set_num_threads(threads)
+        found = largest_empty_positions(gradient, occupied, 500)
+        assert found.tolist() == by_sorting(dense, occupied, 500)
+        assert torch.get_num_threads() == threads
+
+
+@pytest.mark.usefixtures("_restores_threads")
+def test_blocks_on_threads_come_in_order_from_bounded_memory(monkeypatch) -> None:
+    monkeypatch.setattr(captured_gradient, "BLOCK", 30)
+    gradient = CapturedGradient([(torch.ones(1, 300), torch.ones(1, 10))], [1.0], 300, 10)
+    torch.set_num_threads(3)
+    seen = []
+
+    def note(first: int, block: Tensor) -> int:
+        seen.append((block.data_ptr(), threading.get_ident(), torch.get_num_threads()))
+        return first
+
+    assert list(gradient.map_blocks(note)) == list(range(0, 300, 3))
+    buffers, workers, threads = map(set, zip(*seen, strict=True))
+    assert len(buffers) <= 3
+    assert 1 <= len(workers) <= 3
+    assert threading.get_ident() not in workers
+    assert threads == {1}
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("_restores_threads")
+@pytest.mark.parametrize("leave", ["error", "early"])
+def test_threads_end_and_leave_torch_as_it_was(leave: str, monkeypatch) -> None:
+    monkeypatch.setattr(captured_gradient, "BLOCK", 30)
+    gradient = CapturedGradient([(torch.ones(1, 300), torch.ones(1, 10))], [1.0], 300, 10)
+    torch.set_num_threads(3)
+    before = threading.active_count()
+
+    def stop(first: int, block: Tensor) -> None:
+        if leave == "error" and first >= 60:
+            raise KeyError("no such block")
+
+    blocks = gradient.map_blocks(stop)
+    if leave == "error":
+        with pytest.raises(KeyError, match="no such block"):
+            list(blocks)
+    else:
+        next(blocks)
+        blocks.close()
+    assert threading.active_count() == before
+    assert torch.get_num_threads() == 3
+    with ThreadPoolExecutor(1) as newcomer:  # torch gives it the number that was set last
+        assert newcomer.submit(torch.get_num_threads).result() == 3
+
+
+@pytest.mark.usefixtures("_restores_threads")
+def test_sums_across_processes_keep_to_one_thread_and_their_order(monkeypatch) -> None:
+    monkeypatch.setattr(captured_gradient, "BLOCK", 30)
+    summed = []
+
+    def reduce(block: Tensor) -> Tensor:
+        summed.append((threading.get_ident(), int(block[0, 0])))
+        return block
+
+    rows = torch.arange(300.0)[None]
+    gradient = CapturedGradient([(rows, torch.ones(1, 10))], [1.0], 300, 10, reduce)
+    torch.set_num_threads(3)
+    assert list(gradient.map_blocks(lambda first, block: first)) == list(range(0, 300, 3))
+    assert summed == [(threading.get_ident(), first) for first in range(0, 300, 3)]
 
 
 # As rules of an evolution

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 import pytest
 import torch
-from oracles import VALUE_DTYPES, spread
+from oracles import VALUE_DTYPES, same_bits, spread
 from torch import Tensor
 
 from torch_truly_sparse import ops
-from torch_truly_sparse.ops.select import mark_smallest_reference, mark_weakest_reference
+from torch_truly_sparse.ops.select import (
+    keep_largest_reference,
+    mark_smallest_reference,
+    mark_weakest_reference,
+)
 
 NAN, INF = float("nan"), float("inf")
 # A piece is 2^15 numbers; from 2^18 on, keys are looked at 16 bits at a time instead of 8.
@@ -73,6 +79,21 @@ def test_the_weakest_are_those_of_a_stable_sort_of_each_sign(form, kind, dtype) 
             assert set(marked.nonzero().flatten().tolist()) == expected
 
 
+@pytest.mark.parametrize("form", [ops.keep_largest, keep_largest_reference])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", VALUE_DTYPES)
+def test_the_largest_are_those_of_a_stable_sort(form, kind: str, dtype: torch.dtype) -> None:
+    x = numbers(kind, 57, dtype)
+    places = torch.arange(57).mul_(3).sub_(99)
+    scores = x.tolist()
+    down = sorted(range(57), key=lambda i: (not isnan(scores[i]), isnan(scores[i]) or -scores[i]))
+    for count in (0, 1, 20, 56, 57):
+        kept, positions = form(x, places, count)
+        expected = sorted(down[:count])
+        assert positions.tolist() == places[expected].tolist()
+        assert same_bits(kept, x[expected])
+
+
 @pytest.mark.usefixtures("_restores_threads")
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,10 +103,14 @@ def test_pieces_and_threads_change_nothing(length: int, kind: str, dtype: torch.
     below = int((x < 0).sum())
     count, sides = length // 3, ((length - below) // 3, below // 2)
     smallest, weakest = mark_smallest_reference(x, count), mark_weakest_reference(x, *sides)
+    positions = torch.arange(length)
+    largest = keep_largest_reference(x, positions, count)
     for threads in (1, 3):
         torch.set_num_threads(threads)
         assert torch.equal(ops.mark_smallest(x, count), smallest)
         assert torch.equal(ops.mark_weakest(x, *sides), weakest)
+        kept = ops.keep_largest(x, positions, count)
+        assert all(map(same_bits, kept, largest))
 
 
 def test_any_memory_layout_is_read_and_nothing_is_written() -> None:
@@ -108,6 +133,11 @@ def test_any_memory_layout_is_read_and_nothing_is_written() -> None:
         (lambda x: ops.mark_weakest(x, -(2**62), 5), "`positive` must be between 0 and 5"),
         (lambda x: ops.mark_smallest(x[None], 1), r"`scores` must have 1 dimension\(s\), got 2"),
         (lambda x: ops.mark_weakest(x.int(), 1, 1), "`weights` must be float32 or float64"),
+        (lambda x: ops.keep_largest(x, x.long(), 11), "`count` must be between 0 and 10.* got 11"),
+        (lambda x: ops.keep_largest(x, x.long(), -1), "`count` must be between 0 and 10.* got -1"),
+        (lambda x: ops.keep_largest(x, x.long()[1:], 1), "`positions` must have size 10"),
+        (lambda x: ops.keep_largest(x, x, 1), "`positions` must have dtype Long"),
+        (lambda x: ops.keep_largest(x.int(), x.long(), 1), "`numbers` must be float32 or float64"),
     ],
 )
 def test_what_cannot_be_marked_is_refused(call, text: str) -> None:

@@ -1,4 +1,4 @@
-// Operators `mark_smallest` and `mark_weakest`: exact selection without a sort.
+// Operators `mark_smallest`, `mark_weakest` and `keep_largest`: exact selection without a sort.
 #include "../kernels/select.h"
 
 #include <torch/csrc/stable/library.h>
@@ -102,16 +102,49 @@ Tensor mark_weakest(const Tensor& weights, int64_t positive, int64_t negative) {
   return select<ByMagnitude>(weights, "weights", wanted, names);
 }
 
+template <class T>
+std::tuple<Tensor, Tensor> largest(const Tensor& x, const Tensor& y, int64_t count) {
+  const int64_t n = x.numel();
+  const char* const names[] = {"count"};
+  const Scratch<uint8_t> marked(n);
+  mark<ByNumberDown<T>>(data<T>(x), n, &count, names, marked.get());
+  Tensor numbers = fresh(x, {count}, x.scalar_type());
+  Tensor positions = fresh(y, {count}, ScalarType::Long);
+  auto* packed_numbers = mutable_data<T>(numbers);
+  auto* packed_positions = mutable_data<int64_t>(positions);
+  const std::vector<int64_t> before = set_before(marked.get(), n);
+  const int64_t workers = n < serial_visits ? 1 : available_threads();
+  for_each_piece(n, workers, [&](int64_t begin, int64_t end, int64_t piece, int64_t) {
+    const int64_t to = before[static_cast<size_t>(piece)];
+    pack_marked(data<T>(x) + begin, data<int64_t>(y) + begin, marked.get() + begin, end - begin,
+                count - to, packed_numbers + to, packed_positions + to);
+    return true;
+  });
+  return {numbers, positions};
+}
+
+std::tuple<Tensor, Tensor> keep_largest(const Tensor& numbers, const Tensor& positions,
+                                        int64_t count) {
+  const Tensor x = prepared(numbers, "numbers", 1);
+  const Tensor y = prepared(positions, "positions", 1, ScalarType::Long);
+  check_size(y.numel(), x.numel(), "positions", "one for each of `numbers`");
+  if (x.scalar_type() == ScalarType::Float) return largest<float>(x, y, count);
+  if (x.scalar_type() == ScalarType::Double) return largest<double>(x, y, count);
+  refuse("`numbers` must be float32 or float64, got " + dtype_name(x));
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(torch_truly_sparse, m) {
   m.def("mark_smallest(Tensor scores, SymInt count) -> Tensor");
   m.def("mark_weakest(Tensor weights, SymInt positive, SymInt negative) -> Tensor");
+  m.def("keep_largest(Tensor numbers, Tensor positions, SymInt count) -> (Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CPU, m) {
   m.impl("mark_smallest", TORCH_BOX(&mark_smallest));
   m.impl("mark_weakest", TORCH_BOX(&mark_weakest));
+  m.impl("keep_largest", TORCH_BOX(&keep_largest));
 }
 
 }  // namespace tts

@@ -7,6 +7,7 @@
 // gives the same result.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -44,6 +45,13 @@ struct ByNumber {
     return magnitude > FloatBits<T>::infinity ? std::numeric_limits<U>::max() : ordered;
   }
   TTS_INLINE static unsigned side(T) { return 0; }
+};
+
+// The same, the largest first: NaN < inf < ... < -inf.
+template <class T>
+struct ByNumberDown : ByNumber<T> {
+  using U = KeyOf<T>;
+  TTS_INLINE static U key(T value) { return static_cast<U>(~ByNumber<T>::key(value)); }
 };
 
 // Numbers by their distance from zero, each sign for itself: side 1 holds those below 0, side 0
@@ -141,6 +149,28 @@ void mark_ties(const typename By::Value* x, int64_t n, const Boundary<typename B
       marked[i] = 1;
       --left[side];
     }
+  }
+}
+
+// Writes those of x and y (n) that are marked, in order, at most `room` of each. Nothing aliases.
+template <class T>
+void pack_marked(const T* x, const int64_t* y, const uint8_t* marked, int64_t n, int64_t room,
+                 T* packed_x, int64_t* packed_y) {
+  constexpr int64_t block = 256;  // packed without a branch that depends on the numbers
+  T some_x[block];
+  int64_t some_y[block], written = 0;
+  for (int64_t first = 0; first < n; first += block) {
+    const int64_t last = std::min(n, first + block);
+    int64_t packed = 0;
+    for (int64_t i = first; i < last; ++i) {
+      some_x[packed] = x[i];
+      some_y[packed] = y[i];
+      packed += marked[i] != 0;
+    }
+    packed = std::min(packed, room - written);
+    std::copy(some_x, some_x + packed, packed_x + written);
+    std::copy(some_y, some_y + packed, packed_y + written);
+    written += packed;
   }
 }
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ..ops import sddmm
 from ..topology import check_indices, from_positions
-from .one_thread import one_thread
+from .one_thread import map_in_order, one_thread
 
 # Sums a block of gradients across processes; the result may be the block itself.
 Reduce = Callable[[Tensor], Tensor]
@@ -18,6 +19,12 @@ Reduce = Callable[[Tensor], Tensor]
 # Numbers in a block: 1 MiB in float32, so that what the product wrote is still in the second-level
 # cache when it is searched.
 BLOCK = 2**18
+
+# A thread takes a tenth of a millisecond to start and end, a block of a large layer several: for
+# fewer blocks than this it is not worth it.
+BLOCKS_A_THREAD = 4
+
+_Result = TypeVar("_Result")
 
 
 def identity(block: Tensor) -> Tensor:
@@ -109,25 +116,78 @@ class CapturedGradient:
         Cost: O(out_features in_features batch) time, as for a dense layer; memory for one block of
         about 1 MiB, and at least one row. The product runs on one thread: see `one_thread`.
         """
-        if not self.out_features or not self.in_features:
-            return
-        rows = min(max(BLOCK // self.in_features, 1), self.out_features)
-        device = self.passes[0][0].device
-        buffer = torch.empty((rows, self.in_features), dtype=self._dtype, device=device)
-        for first in range(0, self.out_features, rows):
-            block = buffer[: min(rows, self.out_features - first)]
-            last = first + block.shape[0]
+        buffer = self._buffer()
+        for first, last in self._row_ranges():
+            block = buffer[: last - first]
             with one_thread():
-                for number, (grad_output, input) in enumerate(self.passes):
-                    torch.addmm(
-                        block,
-                        grad_output[:, first:last].t(),
-                        input,
-                        beta=1 if number else 0,
-                        alpha=self.scales[number],
-                        out=block,
-                    )
+                self._multiply(first, block)
             yield first, self.reduce(block)
+
+    def map_blocks(self, function: Callable[[int, Tensor], _Result]) -> Iterator[_Result]:
+        """Call `function(first row, block)` for the blocks of `blocks`; side by side on threads.
+
+        A block is computed as ever, by one thread, so no bit depends on how many there are; they
+        take different blocks. Where blocks are summed across processes, the order of the sums must
+        be the same in all of them, and there is one thread.
+
+        Args:
+            function: called by any thread, also by several at once; the block is overwritten once
+                it returns.
+
+        Yields:
+            What the function returned, in the order of the blocks.
+
+        Cost: as `blocks`; a block of memory for each thread, and the results of as many blocks.
+        """
+        ranges = self._row_ranges()
+        threads = min(torch.get_num_threads(), len(ranges) // BLOCKS_A_THREAD)
+        if threads < 2 or self.reduce is not identity:
+            yield from (function(first, block) for first, block in self.blocks())
+            return
+        buffers = [self._buffer() for _ in range(threads)]
+
+        def compute(first: int, last: int) -> _Result:
+            buffer = buffers.pop()  # a list hands out and takes back without a lock of ours
+            try:
+                block = buffer[: last - first]
+                with torch.no_grad():
+                    self._multiply(first, block)
+                    return function(first, block)
+            finally:
+                buffers.append(buffer)
+
+        yield from map_in_order(compute, ranges, threads)
+
+    def _row_ranges(self) -> list[tuple[int, int]]:
+        """Give the first row of each block, and the first one after it."""
+        if not self.in_features:
+            return []
+        rows = self._block_rows
+        return [
+            (first, min(first + rows, self.out_features))
+            for first in range(0, self.out_features, rows)
+        ]
+
+    def _multiply(self, first: int, block: Tensor) -> None:
+        """Write the gradient of the rows from `first` on into a block."""
+        last = first + block.shape[0]
+        for number, (grad_output, input) in enumerate(self.passes):
+            torch.addmm(
+                block,
+                grad_output[:, first:last].t(),
+                input,
+                beta=1 if number else 0,
+                alpha=self.scales[number],
+                out=block,
+            )
+
+    def _buffer(self) -> Tensor:
+        size = (self._block_rows, self.in_features)
+        return torch.empty(size, dtype=self._dtype, device=self.passes[0][0].device)
+
+    @property
+    def _block_rows(self) -> int:
+        return min(max(BLOCK // max(self.in_features, 1), 1), self.out_features)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -27,8 +27,8 @@ class GradientRegrow(RegrowRule):
     back starts at 0 here; in their code it keeps its weight.
 
     Cost: O(in_features out_features batch) time, once for each evolution, as one weight gradient
-    of a dense layer; O(nnz) memory, one block of about 1 MiB, and the inputs and output gradients
-    of one step. For a layer too wide for that: `CandidateGradientRegrow`.
+    of a dense layer; O(nnz) memory, a block of about 1 MiB for each thread, and the inputs and
+    output gradients of one step. For a layer too wide for that: `CandidateGradientRegrow`.
     """
 
     gradient_steps = 1

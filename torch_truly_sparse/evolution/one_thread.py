@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
+
+_Result = TypeVar("_Result")
 
 
 @contextmanager
@@ -22,3 +27,34 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def map_in_order(
+    function: Callable[..., _Result], arguments: Iterable[tuple[int, ...]], threads: int
+) -> Iterator[_Result]:
+    """Call a function several times side by side, each call as under `one_thread`.
+
+    torch lets go of the interpreter while it computes, so that Python's threads do.
+
+    Args:
+        function: called as `function(*each)`, by at most `threads` threads at once.
+        arguments: of each call.
+        threads: how many.
+
+    Yields:
+        The results, in the order of the arguments. At most one more than there are threads wait.
+    """
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    waiting: deque[Future[_Result]] = deque()
+    try:
+        for each in arguments:
+            waiting.append(pool.submit(function, *each))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # A thread's own number is also what torch gives to threads that are yet to come.
+        torch.set_num_threads(before)

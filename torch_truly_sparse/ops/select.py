@@ -1,4 +1,4 @@
-"""Exact selection of the smallest numbers, without a sort."""
+"""Exact selection of the smallest or largest numbers, without a sort."""
 
 from __future__ import annotations
 
@@ -87,6 +87,42 @@ def mark_weakest_reference(weights: Tensor, positive: int, negative: int) -> Ten
         _check_count(count, members.shape[0], name)
         marked[members[weights[members].abs().argsort(stable=True)[:count]]] = True
     return marked
+
+
+def keep_largest(numbers: Tensor, positions: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Keep the `count` largest of some numbers, in order; of equal ones, those that come first.
+
+    -0.0 equals 0.0; NaN is larger than infinity.
+
+    Args:
+        numbers: (n,) float32 or float64.
+        positions: (n,) int64, one for each number.
+        count: between 0 and n.
+
+    Returns:
+        The numbers (count,) that are kept and their positions (count,), new memory. The same for
+        any number of threads.
+
+    Raises:
+        ValueError: `count` is out of range, or shapes and dtypes do not fit.
+
+    Cost: O(n) time, n bytes and the result.
+    """
+    kept: tuple[Tensor, Tensor] = operators.keep_largest(numbers, positions, count)
+    return kept
+
+
+@fake("keep_largest")
+def _keep_largest_fake(numbers: Tensor, positions: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    return numbers.new_empty((count,)), positions.new_empty((count,))
+
+
+@plain_torch("keep_largest")
+def keep_largest_reference(numbers: Tensor, positions: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Compute `keep_largest` in plain torch, on any device, by a sort."""
+    _check_count(count, numbers.shape[0], "count")
+    kept = numbers.argsort(stable=True, descending=True)[:count].sort().values
+    return numbers[kept], positions[kept]
 
 
 def _check_count(count: int, most: int, name: str) -> None:
