@@ -23,8 +23,8 @@ std::tuple<Tensor, Tensor> find(const Tensor& gradients, int64_t start, const Te
                               data<int64_t>(occupied), occupied.numel(), start, set.get(), &total))
     refuse("`occupied` must increase and lie in [start, start + n) = [" + std::to_string(start) +
            ", " + std::to_string(start + n) + ")");
-  Tensor positions = fresh(gradients, {total}, ScalarType::Long);
-  Tensor magnitudes = fresh(gradients, {total}, gradients.scalar_type());
+  Tensor positions = fresh({total}, ScalarType::Long);
+  Tensor magnitudes = fresh({total}, gradients.scalar_type());
   write_marked(data<T>(gradients), n, set.get(), start, mutable_data<int64_t>(positions),
                mutable_data<T>(magnitudes));
   return {positions, magnitudes};

@@ -108,8 +108,8 @@ std::tuple<Tensor, Tensor> largest(const Tensor& x, const Tensor& y, int64_t cou
   const char* const names[] = {"count"};
   const Scratch<uint8_t> marked(n);
   mark<ByNumberDown<T>>(data<T>(x), n, &count, names, marked.get());
-  Tensor numbers = fresh(x, {count}, x.scalar_type());
-  Tensor positions = fresh(y, {count}, ScalarType::Long);
+  Tensor numbers = fresh({count}, x.scalar_type());
+  Tensor positions = fresh({count}, ScalarType::Long);
   auto* packed_numbers = mutable_data<T>(numbers);
   auto* packed_positions = mutable_data<int64_t>(positions);
   const std::vector<int64_t> before = set_before(marked.get(), n);
