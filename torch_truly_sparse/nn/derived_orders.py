@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops import transpose
-from ..ops.differentiable import Orders
+from ..ops import transforms, transpose
+from ..ops.orders import Orders
 from ..topology import check_indices
+
+_UNKNOWN = -1
+"""The version of what compiled code adopted: the next eager use checks it."""
 
 
 class DerivedOrders:
@@ -38,13 +41,21 @@ class DerivedOrders:
             TypeError, ValueError: they are not a topology.
 
         Cost: nothing where nothing changed; otherwise O(nnz + out_features + in_features).
+
+        Under `torch.func` and in an exported program nothing is kept, and the transposed order is
+        not made. Compiled code notices another tensor and all that is adopted, but not an edit in
+        place, for a graph cannot ask a tensor's version.
         """
+        if torch.compiler.is_exporting():  # the program must read the buffer, not what it held
+            return self._derive(indices)
         unchanged = self._orders is not None and indices is self._indices
         if unchanged and not torch.compiler.is_compiling():
             unchanged = _version(indices) == self._version
+        if transforms.active():  # a transform's tensors are not to outlive it
+            return self._orders if unchanged and self._orders else self._derive(indices)
         if not unchanged:
-            checked, crow_indices = check_indices(indices, *self._size)
-            self.adopt(indices, crow_indices, checked[1])
+            derived = self._derive(indices)
+            self.adopt(indices, derived.crow_indices, derived.col_indices)
         orders = self._orders
         assert orders is not None
         if transposed and orders.transposed is None:
@@ -68,6 +79,10 @@ class DerivedOrders:
         columns = indices[1] if col_indices is None else col_indices
         self._orders = Orders(crow_indices, columns, self._size[1], None)
 
+    def _derive(self, indices: Tensor) -> Orders:
+        checked, crow_indices = check_indices(indices, *self._size)
+        return Orders(crow_indices, checked[1], self._size[1], None)
+
     def forget(self) -> None:
         """Drop everything: the next use checks and derives again."""
         self._indices = self._orders = None
@@ -78,4 +93,6 @@ class DerivedOrders:
 
 def _version(tensor: Tensor) -> int:
     """Count the in-place changes of a tensor; those made in inference mode are not counted."""
+    if torch.compiler.is_compiling():
+        return _UNKNOWN
     return 0 if tensor.is_inference() else tensor._version
