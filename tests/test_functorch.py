@@ -82,8 +82,6 @@ def test_vmap_over_inputs(in_dim):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_vmap_over_inputs_is_one_product_in_every_mode(mode):
-    from oracles import OperatorLog
-
     layer, dense, _ = twins()
     x = torch.randn(4, 5, 9).double()
     with mode(), OperatorLog() as ran:

@@ -28,6 +28,7 @@ class DerivedOrders:
         self._indices: Tensor | None = None
         self._version = 0
         self._orders: Orders | None = None
+        self._transposed = False  # whether the column order has ever been asked for
 
     def of(self, indices: Tensor, *, transposed: bool = False) -> Orders:
         """Give the orders of `indices`, checking them first if they may have changed.
@@ -54,30 +55,37 @@ class DerivedOrders:
         if transforms.active():  # a transform's tensors are not to outlive it
             return self._orders if unchanged and self._orders else self._derive(indices)
         if not unchanged:
-            derived = self._derive(indices)
-            self.adopt(indices, derived.crow_indices, derived.col_indices)
-        orders = self._orders
-        assert orders is not None
-        if transposed and orders.transposed is None:
-            with torch.inference_mode(False):  # what is kept must serve training, too
-                order = transpose(orders.crow_indices, orders.col_indices, orders.in_features)
-            self._orders = orders = orders._replace(transposed=order)
-        return orders
+            self._keep(indices, self._derive(indices))
+        if transposed:
+            self._transpose()
+        assert self._orders is not None
+        return self._orders
 
-    def adopt(
-        self, indices: Tensor, crow_indices: Tensor, col_indices: Tensor | None = None
-    ) -> None:
+    def adopt(self, indices: Tensor, crow_indices: Tensor) -> None:
         """Keep a checked topology and its row pointers, and drop what belonged to another.
+
+        Where the transposed order has been asked for before, it is made again at once: compiled
+        code then finds everything as it was.
 
         Args:
             indices: (2, nnz), checked.
             crow_indices: its row pointers.
-            col_indices: its columns in the dtype and memory layout that the operators want, if
-                those of `indices` are others.
         """
-        self._indices, self._version = indices, _version(indices)
-        columns = indices[1] if col_indices is None else col_indices
-        self._orders = Orders(crow_indices, columns, self._size[1], None)
+        self._keep(indices, Orders(crow_indices, indices[1], self._size[1], None))
+        if self._transposed:
+            self._transpose()
+
+    def _keep(self, indices: Tensor, orders: Orders) -> None:
+        self._indices, self._version, self._orders = indices, _version(indices), orders
+
+    def _transpose(self) -> None:
+        orders = self._orders
+        assert orders is not None
+        if orders.transposed is None:
+            with torch.inference_mode(False):  # what is kept must serve training, too
+                order = transpose(orders.crow_indices, orders.col_indices, orders.in_features)
+            self._orders = orders._replace(transposed=order)
+            self._transposed = True
 
     def _derive(self, indices: Tensor) -> Orders:
         checked, crow_indices = check_indices(indices, *self._size)

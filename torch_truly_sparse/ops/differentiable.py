@@ -20,7 +20,8 @@ from torch.autograd.function import FunctionCtx
 
 from . import transforms
 from .column_sum import column_sum as _column_sum
-from .orders import ORDERS, Orders, flatten, keep, kept
+from .orders import ORDERS, flatten, keep, kept
+from .orders import Orders as Orders
 from .sddmm import sddmm as _sddmm
 from .spmm import spmm as _spmm
 from .spmm_backward import spmm_backward as _spmm_backward
