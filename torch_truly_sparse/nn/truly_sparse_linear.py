@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -319,6 +319,15 @@ class TrulySparseLinear(SparseLayer):
             return
         super().__setattr__(name, value)
 
+    def __delattr__(self, name: str) -> None:
+        if name == "indices" or (name == "values" and name in self._parameters):
+            raise TypeError(
+                f"`{name}` cannot be deleted or parametrized: evolution and saved states rely on "
+                "it. To compute with a function of the values, call "
+                "`torch.func.functional_call(layer, {'values': function(layer.values)}, (input,))`"
+            )
+        super().__delattr__(name)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TrulySparseLinear:
         """Move or convert the layer; in `half()` and `bfloat16()` the weights stay float32."""
 
@@ -350,27 +359,19 @@ class TrulySparseLinear(SparseLayer):
             TypeError, ValueError: the saved topology is not one of this layer; the layer is left
                 as it was.
         """
-        indices, values = state_dict.get(prefix + "indices"), state_dict.get(prefix + "values")
+        assign = local_metadata.get("assign_to_params_buffers", False)
+        saved = [key in state_dict for key in (prefix + "indices", prefix + "values")]
         crow_indices = None
-        if indices is not None and values is not None:
-            indices, crow_indices = check_indices(indices, self.out_features, self.in_features)
-            assign = local_metadata.get("assign_to_params_buffers", False)
-            wanted: dict[str, tuple[int, ...]] = {"values": (indices.shape[1],)}
-            if self.bias is not None and prefix + "bias" in state_dict:
-                wanted["bias"] = (self.out_features,)
-            for name, shape in wanted.items():
-                self._check_saved(prefix + name, state_dict[prefix + name], shape, assign)
+        if all(saved):
+            indices, crow_indices = self._check_state(state_dict, prefix, assign)
             self._resize(indices.shape[1])
             state_dict = {**state_dict, prefix + "indices": indices}
-            for name in wanted:  # `assign=True` would put a half where the weights are float32
-                if assign and state_dict[prefix + name].dtype in functional.HALVES:
-                    state_dict[prefix + name] = state_dict[prefix + name].float()
-        elif (indices is None) != (values is None):
-            missing = "indices" if indices is None else "values"
-            error_msgs.append(
-                f"`{prefix}{missing}` is missing: values mean nothing without their positions. "
-                "Save and load both, or neither."
-            )
+            for key in prefix + "values", prefix + "bias":
+                # `assign=True` would put a half where the weights are float32.
+                if assign and key in state_dict and state_dict[key].dtype in functional.HALVES:
+                    state_dict[key] = state_dict[key].float()
+        elif any(saved):
+            error_msgs.append(_alone(prefix, saved))
             return
         errors = len(error_msgs)
         super()._load_from_state_dict(
@@ -379,6 +380,35 @@ class TrulySparseLinear(SparseLayer):
         self._derived.forget()
         if crow_indices is not None and len(error_msgs) == errors:
             self._derived.adopt(self.indices, crow_indices.to(self.indices.device))
+
+    def check_state(
+        self, state_dict: Mapping[str, Any], prefix: str = "", *, assign: bool = False
+    ) -> None:
+        """Check a saved topology and its values, as `SparseLayer.check_state` says."""
+        saved = [key in state_dict for key in (prefix + "indices", prefix + "values")]
+        if all(saved):
+            self._check_state(state_dict, prefix, assign)
+        elif any(saved):
+            raise ValueError(_alone(prefix, saved))
+        elif self.bias is not None and prefix + "bias" in state_dict:
+            bias = state_dict[prefix + "bias"]
+            self._check_saved(prefix + "bias", bias, (self.out_features,), assign)
+
+    def _check_state(
+        self, state_dict: Mapping[str, Any], prefix: str, assign: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Raise before anything is changed; give the indices and their row pointers."""
+        indices, crow_indices = check_indices(
+            state_dict[prefix + "indices"], self.out_features, self.in_features
+        )
+        if indices.shape[1] != self.nnz:
+            self.check_resizable()
+        wanted: dict[str, tuple[int, ...]] = {"values": (indices.shape[1],)}
+        if self.bias is not None and prefix + "bias" in state_dict:
+            wanted["bias"] = (self.out_features,)
+        for name, shape in wanted.items():
+            self._check_saved(prefix + name, state_dict[prefix + name], shape, assign)
+        return indices, crow_indices
 
     def _check_saved(self, key: str, saved: Any, shape: tuple[int, ...], assign: bool) -> None:
         """Raise before anything is changed what would fail half-way."""
@@ -408,6 +438,14 @@ class TrulySparseLinear(SparseLayer):
             self.values.data = room.new_empty(0, dtype=other)
             self.values.data = room
         self._derived.forget()
+
+
+def _alone(prefix: str, saved: list[bool]) -> str:
+    missing = "indices" if saved[1] else "values"
+    return (
+        f"`{prefix}{missing}` is missing: values mean nothing without their positions. "
+        "Save and load both, or neither."
+    )
 
 
 class _InThisTopology(torch.autograd.Function):
