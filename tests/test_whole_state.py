@@ -69,7 +69,9 @@ def test_all_that_does_not_fit_is_listed():
     model, state = network(), copied(network(5))
     state["0.indices"], state["2.bias"] = state["0.indices"] + 30, torch.ones(3)
     del state["3.values"]
-    with pytest.raises(ValueError, match=r"(?s)layer '0': `indices.*`2.bias`.*`3.values` is missing"):
+    with pytest.raises(
+        ValueError, match=r"(?s)layer '0': `indices.*`2.bias`.*`3.values` is missing"
+    ):
         check_state_dict(model, state)
 
 

@@ -72,8 +72,10 @@ def sparse_linear(
 
 def autocast(input: Tensor) -> Tensor:
     """Convert activations as `torch.autocast` does for `nn.Linear`; weights stay as they are."""
-    kind = input.device.type if isinstance(input, Tensor) else "meta"
-    if kind == "meta" or not torch.is_autocast_enabled(kind):
+    if not isinstance(input, Tensor) or (input.is_cpu and not torch.is_autocast_enabled("cpu")):
+        return input  # the way of every call of eager training: `device.type` would cost it more
+    kind = input.device.type
+    if input.is_meta or not torch.is_autocast_enabled(kind):
         return input
     if not input.is_floating_point() or input.dtype == torch.float64:
         return input

@@ -47,19 +47,22 @@ class DerivedOrders:
         not made. Compiled code notices another tensor and all that is adopted, but not an edit in
         place, for a graph cannot ask a tensor's version.
         """
-        if torch.compiler.is_exporting():  # the program must read the buffer, not what it held
-            return self._derive(indices)
+        compiling = torch.compiler.is_compiling()
+        if compiling and torch.compiler.is_exporting():
+            return self._derive(indices)  # the program must read the buffer, not what it held
         unchanged = self._orders is not None and indices is self._indices
-        if unchanged and not torch.compiler.is_compiling():
+        if unchanged and not compiling:
             unchanged = _version(indices) == self._version
-        if transforms.active():  # a transform's tensors are not to outlive it
-            return self._orders if unchanged and self._orders else self._derive(indices)
         if not unchanged:
-            self._keep(indices, self._derive(indices))
-        if transposed:
-            self._transpose()
-        assert self._orders is not None
-        return self._orders
+            derived = self._derive(indices)
+            if transforms.active():  # a transform's tensors are not to outlive it
+                return derived
+            self._keep(indices, derived)
+        orders = self._orders
+        assert orders is not None
+        if transposed and orders.transposed is None and not transforms.active():
+            return self._transpose(orders)
+        return orders
 
     def adopt(self, indices: Tensor, crow_indices: Tensor) -> None:
         """Keep a checked topology and its row pointers, and drop what belonged to another.
@@ -71,21 +74,20 @@ class DerivedOrders:
             indices: (2, nnz), checked.
             crow_indices: its row pointers.
         """
-        self._keep(indices, Orders(crow_indices, indices[1], self._size[1], None))
+        orders = Orders(crow_indices, indices[1], self._size[1], None)
+        self._keep(indices, orders)
         if self._transposed:
-            self._transpose()
+            self._transpose(orders)
 
     def _keep(self, indices: Tensor, orders: Orders) -> None:
         self._indices, self._version, self._orders = indices, _version(indices), orders
 
-    def _transpose(self) -> None:
-        orders = self._orders
-        assert orders is not None
-        if orders.transposed is None:
-            with torch.inference_mode(False):  # what is kept must serve training, too
-                order = transpose(orders.crow_indices, orders.col_indices, orders.in_features)
-            self._orders = orders._replace(transposed=order)
-            self._transposed = True
+    def _transpose(self, orders: Orders) -> Orders:
+        with torch.inference_mode(False):  # what is kept must serve training, too
+            order = transpose(orders.crow_indices, orders.col_indices, orders.in_features)
+        self._orders = orders = orders._replace(transposed=order)
+        self._transposed = True
+        return orders
 
     def _derive(self, indices: Tensor) -> Orders:
         checked, crow_indices = check_indices(indices, *self._size)
