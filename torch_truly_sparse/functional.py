@@ -72,8 +72,8 @@ def sparse_linear(
 
 def autocast(input: Tensor) -> Tensor:
     """Convert activations as `torch.autocast` does for `nn.Linear`; weights stay as they are."""
-    if not isinstance(input, Tensor) or (input.is_cpu and not torch.is_autocast_enabled("cpu")):
-        return input  # the way of every call of eager training: `device.type` would cost it more
+    if not torch._C._is_any_autocast_enabled() or not isinstance(input, Tensor):
+        return input  # first, for every call of eager training passes here
     kind = input.device.type
     if input.is_meta or not torch.is_autocast_enabled(kind):
         return input
