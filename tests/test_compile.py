@@ -209,6 +209,22 @@ def test_training_with_evolution_equals_the_eager_one():
     assert not torch.equal(model[0].indices, network()[0].indices)
 
 
+def test_second_derivatives_are_refused_by_torch():
+    model = network()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    x = torch.randn(4, 20).requires_grad_()
+    (gradient,) = torch.autograd.grad(compiled(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="does not currently support double backward"):
+        gradient.sum().backward()
+
+
+def test_transforms_in_compiled_code_are_refused_by_torch():
+    layer = network()[0]
+    per_sample = torch.func.vmap(torch.func.grad(lambda x: layer(x).sum()))
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="custom jvp"):
+        torch.compile(per_sample, fullgraph=True, backend="eager")(torch.ones(4, 20))
+
+
 def test_autocast_compiled():
     model = network()
 
