@@ -217,7 +217,6 @@ def test_leading_dimensions_are_batched(leading):
     torch.testing.assert_close(ours[1], theirs[1][w.dense != 0])
 
 
-@pytest.mark.xfail(strict=True, reason="the gradients have no setup_context form yet")
 def test_functorch_transforms():
     w, (x, values, _) = _operands((False, False, False))
 

@@ -11,7 +11,7 @@ import pytest
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-@pytest.mark.parametrize("page", ["evolution_rules.md"])
+@pytest.mark.parametrize("page", ["evolution_rules.md", "pytorch.md"])
 def test_the_sessions_of_a_page_run(page: str) -> None:
     sessions = re.findall(
         r"^```pycon\n(.*?)^```$", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE

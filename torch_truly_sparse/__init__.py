@@ -29,12 +29,13 @@ from .evolution import (
     set_evolution,
     sparse_momentum,
 )
-from .nn import AllReLU, MaskedLinear, SparseLayer, TrulySparseLinear
+from .nn import AllReLU, AveragedModel, MaskedLinear, SparseLayer, TrulySparseLinear
 
 __version__ = _version("torch_truly_sparse")
 
 __all__ = [
     "AllReLU",
+    "AveragedModel",
     "ByEpoch",
     "CandidateGradientRegrow",
     "Cosine",

@@ -8,6 +8,9 @@ from torch import Tensor
 from .ops import differentiable as ops
 from .topology import check_indices
 
+HALVES = (torch.bfloat16, torch.float16)
+"""The dtypes of activations whose weights stay float32."""
+
 
 def sparse_linear(
     input: Tensor,
@@ -30,7 +33,8 @@ def sparse_linear(
         out_features: number of output units.
 
     Returns:
-        (*, out_features) of the dtype of `input`, new memory.
+        (*, out_features) of the dtype of `input`, new memory. Within `torch.autocast`, of the
+        dtype that it asks for, as from `torch.nn.functional.linear`.
 
     Raises:
         TypeError: a dtype does not fit.
@@ -53,6 +57,7 @@ def sparse_linear(
         raise TypeError(f"`input` must be a torch.Tensor, got {type(input).__name__}")
     if input.dim() == 0:
         raise ValueError("`input` must have a last dimension of in_features, got a scalar")
+    input = autocast(input)
     in_features = input.shape[-1]
     indices, crow_indices = check_indices(indices, out_features, in_features)
     check_operands(input, values, bias, in_features, out_features, indices.shape[1])
@@ -63,6 +68,18 @@ def sparse_linear(
         )
     orders = ops.Orders(crow_indices, indices[1], in_features, None)
     return apply(input, values, bias, orders)
+
+
+def autocast(input: Tensor) -> Tensor:
+    """Convert activations as `torch.autocast` does for `nn.Linear`; weights stay as they are."""
+    if not torch._C._is_any_autocast_enabled() or not isinstance(input, Tensor):
+        return input  # first, for every call of eager training passes here
+    kind = input.device.type
+    if input.is_meta or not torch.is_autocast_enabled(kind):
+        return input
+    if not input.is_floating_point() or input.dtype == torch.float64:
+        return input
+    return input.to(torch.get_autocast_dtype(kind))
 
 
 def check_operands(
@@ -104,8 +121,7 @@ def check_operands(
     for name, operand in (("input", input), ("values", values), ("bias", bias)):
         if operand is not None and operand.layout != torch.strided:
             raise TypeError(f"`{name}` must be a strided tensor, got layout {operand.layout}")
-    halves = (torch.bfloat16, torch.float16)  # activations only: the weights stay float32
-    weights = torch.float32 if input.dtype in halves else input.dtype
+    weights = torch.float32 if input.dtype in HALVES else input.dtype
     if values.dtype != weights or (bias is not None and bias.dtype != weights):
         raise TypeError(
             f"`input`, `values` and `bias` must share one dtype, got {input.dtype}, {values.dtype} "

@@ -1,13 +1,16 @@
 """Layers: truly sparse, and masked dense to compare with."""
 
 from .all_relu import AllReLU
+from .averaged_model import AveragedModel
 from .init import HeUniform, Initializer, LinearUniform, Normal, XavierUniform, Zeros
 from .masked_linear import MaskedLinear
 from .sparse_layer import SparseLayer
 from .truly_sparse_linear import TrulySparseLinear
+from .whole_state import check_state_dict, load_all_or_nothing
 
 __all__ = [
     "AllReLU",
+    "AveragedModel",
     "HeUniform",
     "Initializer",
     "LinearUniform",
@@ -17,4 +20,6 @@ __all__ = [
     "TrulySparseLinear",
     "XavierUniform",
     "Zeros",
+    "check_state_dict",
+    "load_all_or_nothing",
 ]

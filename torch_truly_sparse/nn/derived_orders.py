@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..ops import transpose
-from ..ops.differentiable import Orders
+from ..ops import transforms, transpose
+from ..ops.orders import Orders
 from ..topology import check_indices
+
+_UNKNOWN = -1
+"""The version of what compiled code adopted: the next eager use checks it."""
 
 
 class DerivedOrders:
@@ -25,6 +28,7 @@ class DerivedOrders:
         self._indices: Tensor | None = None
         self._version = 0
         self._orders: Orders | None = None
+        self._transposed = False  # whether the column order has ever been asked for
 
     def of(self, indices: Tensor, *, transposed: bool = False) -> Orders:
         """Give the orders of `indices`, checking them first if they may have changed.
@@ -38,35 +42,56 @@ class DerivedOrders:
             TypeError, ValueError: they are not a topology.
 
         Cost: nothing where nothing changed; otherwise O(nnz + out_features + in_features).
+
+        Under `torch.func` and in an exported program nothing is kept, and the transposed order is
+        not made. Compiled code notices another tensor and all that is adopted, but not an edit in
+        place, for a graph cannot ask a tensor's version.
         """
+        compiling = torch.compiler.is_compiling()
+        if compiling and torch.compiler.is_exporting():
+            return self._derive(indices)  # the program must read the buffer, not what it held
         unchanged = self._orders is not None and indices is self._indices
-        if unchanged and not torch.compiler.is_compiling():
+        if unchanged and not compiling:
             unchanged = _version(indices) == self._version
         if not unchanged:
-            checked, crow_indices = check_indices(indices, *self._size)
-            self.adopt(indices, crow_indices, checked[1])
+            derived = self._derive(indices)
+            if transforms.active():  # a transform's tensors are not to outlive it
+                return derived
+            self._keep(indices, derived)
         orders = self._orders
         assert orders is not None
-        if transposed and orders.transposed is None:
-            with torch.inference_mode(False):  # what is kept must serve training, too
-                order = transpose(orders.crow_indices, orders.col_indices, orders.in_features)
-            self._orders = orders = orders._replace(transposed=order)
+        if transposed and orders.transposed is None and not transforms.active():
+            return self._transpose(orders)
         return orders
 
-    def adopt(
-        self, indices: Tensor, crow_indices: Tensor, col_indices: Tensor | None = None
-    ) -> None:
+    def adopt(self, indices: Tensor, crow_indices: Tensor) -> None:
         """Keep a checked topology and its row pointers, and drop what belonged to another.
+
+        Where the transposed order has been asked for before, it is made again at once: compiled
+        code then finds everything as it was.
 
         Args:
             indices: (2, nnz), checked.
             crow_indices: its row pointers.
-            col_indices: its columns in the dtype and memory layout that the operators want, if
-                those of `indices` are others.
         """
-        self._indices, self._version = indices, _version(indices)
-        columns = indices[1] if col_indices is None else col_indices
-        self._orders = Orders(crow_indices, columns, self._size[1], None)
+        orders = Orders(crow_indices, indices[1], self._size[1], None)
+        self._keep(indices, orders)
+        if self._transposed:
+            self._transpose(orders)
+
+    def _keep(self, indices: Tensor, orders: Orders) -> None:
+        self._indices, self._version, self._orders = indices, _version(indices), orders
+
+    def _transpose(self, orders: Orders) -> Orders:
+        with torch.inference_mode(False):  # what is kept must serve training, too
+            order = transpose(orders.crow_indices, orders.col_indices, orders.in_features)
+        self._orders = orders = orders._replace(transposed=order)
+        self._transposed = True
+        return orders
+
+    def _derive(self, indices: Tensor) -> Orders:
+        checked, crow_indices = check_indices(indices, *self._size)
+        return Orders(crow_indices, checked[1], self._size[1], None)
 
     def forget(self) -> None:
         """Drop everything: the next use checks and derives again."""
@@ -78,4 +103,6 @@ class DerivedOrders:
 
 def _version(tensor: Tensor) -> int:
     """Count the in-place changes of a tensor; those made in inference mode are not counted."""
+    if torch.compiler.is_compiling():
+        return _UNKNOWN
     return 0 if tensor.is_inference() else tensor._version

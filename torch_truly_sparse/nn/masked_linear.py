@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -122,6 +123,17 @@ class MaskedLinear(SparseLayer):
     def _connect(self, indices: Tensor) -> None:
         self.mask.zero_()
         self.mask[indices[0].long(), indices[1].long()] = True
+
+    def check_state(
+        self, state_dict: Mapping[str, Any], prefix: str = "", *, assign: bool = False
+    ) -> None:
+        """Check the shapes, as `SparseLayer.check_state` says; any mask is a topology."""
+        for name, own in self.state_dict(keep_vars=True).items():
+            saved = state_dict.get(prefix + name, own)
+            if saved.shape != own.shape:
+                raise ValueError(
+                    f"`{prefix}{name}` must have shape {tuple(own.shape)}, got {tuple(saved.shape)}"
+                )
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any

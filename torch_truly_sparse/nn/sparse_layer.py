@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, SupportsIndex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +136,21 @@ class SparseLayer(nn.Module, ABC):
         Raises:
             TypeError, ValueError: it is not a topology of this layer, or `nnz_fixed_by` is set;
                 nothing is changed.
+        """
+
+    @abstractmethod
+    def check_state(
+        self, state_dict: Mapping[str, Any], prefix: str = "", *, assign: bool = False
+    ) -> None:
+        """Check what `load_state_dict` is to load into this layer; nothing is changed.
+
+        Args:
+            state_dict: a saved state.
+            prefix: what stands before this layer's keys in it.
+            assign: whether it is to be loaded with `assign=True`.
+
+        Raises:
+            TypeError, ValueError: it does not fit this layer, or is no topology.
         """
 
     def check_resizable(self) -> None:

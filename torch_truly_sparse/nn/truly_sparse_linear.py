@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -35,7 +35,9 @@ class TrulySparseLinear(SparseLayer):
             really has.
         generator: source of the topology and the weights; None is torch's default generator.
         device: where the layer lives; on `meta` it has shapes only (see `reset_topology`).
-        dtype: float32 or float64; None is torch's default dtype.
+        dtype: float32 or float64; None is torch's default dtype. `layer.bfloat16()`, `half()` and
+            `to(torch.bfloat16)` leave the weights float32; a layer of a half model then takes its
+            half activations, and gives the same.
 
     Attributes:
         indices: buffer (2, nnz), int32 where the sizes fit, int64 otherwise: output units above
@@ -237,7 +239,8 @@ class TrulySparseLinear(SparseLayer):
             input: (*, in_features), of the dtype of `values`, or bfloat16 or float16 with float32.
 
         Returns:
-            (*, out_features), new memory.
+            (*, out_features) of the dtype of `input`, new memory. Within `torch.autocast`, of the
+            dtype that it asks for, as from `nn.Linear`.
 
         Raises:
             TypeError: the dtypes of input and layer differ.
@@ -245,13 +248,15 @@ class TrulySparseLinear(SparseLayer):
                 after it had been checked.
         """
         indices, values, bias = self.indices, self.values, self.bias
+        input = functional.autocast(input)
         functional.check_operands(
             input, values, bias, self.in_features, self.out_features, indices.shape[1]
         )
         for_input = (
             input.requires_grad
             and torch.is_grad_enabled()
-            and input.numel() > SCATTER_BATCH * self.in_features
+            # Compiled code is to serve every batch, and asks no more of its size.
+            and (torch.compiler.is_compiling() or input.numel() > SCATTER_BATCH * self.in_features)
         )
         orders = self._derived.of(indices, transposed=for_input)
         return functional.apply(input, values, bias, orders)
@@ -314,8 +319,27 @@ class TrulySparseLinear(SparseLayer):
             return
         super().__setattr__(name, value)
 
+    def __delattr__(self, name: str) -> None:
+        if name == "indices" or (name == "values" and name in self._parameters):
+            raise TypeError(
+                f"`{name}` cannot be deleted or parametrized: evolution and saved states rely on "
+                "it. To compute with a function of the values, call "
+                "`torch.func.functional_call(layer, {'values': function(layer.values)}, (input,))`"
+            )
+        super().__delattr__(name)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TrulySparseLinear:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        """Move or convert the layer; in `half()` and `bfloat16()` the weights stay float32."""
+
+        def convert(tensor: Tensor) -> Tensor:
+            converted = fn(tensor)
+            if not tensor.is_floating_point():
+                return tensor.to(converted.device) if converted.dtype != tensor.dtype else converted
+            if converted.dtype in functional.HALVES:
+                return tensor.to(converted.device, torch.float32)
+            return converted
+
+        super()._apply(convert, recurse)  # type: ignore[no-untyped-call]
         self._derived.forget()  # moved by `.to`, or emptied by `to_empty`
         return self
 
@@ -335,28 +359,56 @@ class TrulySparseLinear(SparseLayer):
             TypeError, ValueError: the saved topology is not one of this layer; the layer is left
                 as it was.
         """
-        indices, values = state_dict.get(prefix + "indices"), state_dict.get(prefix + "values")
-        if indices is not None and values is not None:
-            indices, _ = check_indices(indices, self.out_features, self.in_features)
-            assign = local_metadata.get("assign_to_params_buffers", False)
-            wanted: dict[str, tuple[int, ...]] = {"values": (indices.shape[1],)}
-            if self.bias is not None and prefix + "bias" in state_dict:
-                wanted["bias"] = (self.out_features,)
-            for name, shape in wanted.items():
-                self._check_saved(prefix + name, state_dict[prefix + name], shape, assign)
+        assign = local_metadata.get("assign_to_params_buffers", False)
+        saved = [key in state_dict for key in (prefix + "indices", prefix + "values")]
+        crow_indices = None
+        if all(saved):
+            indices, crow_indices = self._check_state(state_dict, prefix, assign)
             self._resize(indices.shape[1])
             state_dict = {**state_dict, prefix + "indices": indices}
-        elif (indices is None) != (values is None):
-            missing = "indices" if indices is None else "values"
-            error_msgs.append(
-                f"`{prefix}{missing}` is missing: values mean nothing without their positions. "
-                "Save and load both, or neither."
-            )
+            for key in prefix + "values", prefix + "bias":
+                # `assign=True` would put a half where the weights are float32.
+                if assign and key in state_dict and state_dict[key].dtype in functional.HALVES:
+                    state_dict[key] = state_dict[key].float()
+        elif any(saved):
+            error_msgs.append(_alone(prefix, saved))
             return
+        errors = len(error_msgs)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         self._derived.forget()
+        if crow_indices is not None and len(error_msgs) == errors:
+            self._derived.adopt(self.indices, crow_indices.to(self.indices.device))
+
+    def check_state(
+        self, state_dict: Mapping[str, Any], prefix: str = "", *, assign: bool = False
+    ) -> None:
+        """Check a saved topology and its values, as `SparseLayer.check_state` says."""
+        saved = [key in state_dict for key in (prefix + "indices", prefix + "values")]
+        if all(saved):
+            self._check_state(state_dict, prefix, assign)
+        elif any(saved):
+            raise ValueError(_alone(prefix, saved))
+        elif self.bias is not None and prefix + "bias" in state_dict:
+            bias = state_dict[prefix + "bias"]
+            self._check_saved(prefix + "bias", bias, (self.out_features,), assign)
+
+    def _check_state(
+        self, state_dict: Mapping[str, Any], prefix: str, assign: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Raise before anything is changed; give the indices and their row pointers."""
+        indices, crow_indices = check_indices(
+            state_dict[prefix + "indices"], self.out_features, self.in_features
+        )
+        if indices.shape[1] != self.nnz:
+            self.check_resizable()
+        wanted: dict[str, tuple[int, ...]] = {"values": (indices.shape[1],)}
+        if self.bias is not None and prefix + "bias" in state_dict:
+            wanted["bias"] = (self.out_features,)
+        for name, shape in wanted.items():
+            self._check_saved(prefix + name, state_dict[prefix + name], shape, assign)
+        return indices, crow_indices
 
     def _check_saved(self, key: str, saved: Any, shape: tuple[int, ...], assign: bool) -> None:
         """Raise before anything is changed what would fail half-way."""
@@ -386,6 +438,14 @@ class TrulySparseLinear(SparseLayer):
             self.values.data = room.new_empty(0, dtype=other)
             self.values.data = room
         self._derived.forget()
+
+
+def _alone(prefix: str, saved: list[bool]) -> str:
+    missing = "indices" if saved[1] else "values"
+    return (
+        f"`{prefix}{missing}` is missing: values mean nothing without their positions. "
+        "Save and load both, or neither."
+    )
 
 
 class _InThisTopology(torch.autograd.Function):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from .._library import operators
-from .registration import fake, plain_torch
+from .registration import fake, plain_torch, vmap_rule
 
 
 def compress(indices: Tensor, out_features: int, in_features: int) -> Tensor:
@@ -34,6 +36,14 @@ def compress(indices: Tensor, out_features: int, in_features: int) -> Tensor:
 @fake("compress")
 def _compress_fake(indices: Tensor, out_features: int, in_features: int) -> Tensor:
     return indices.new_empty((out_features + 1,), dtype=torch.int64)
+
+
+@vmap_rule("compress")
+def _compress_vmap(
+    info: Any, in_dims: tuple[int, None, None], indices: Tensor, out_features: int, in_features: int
+) -> tuple[Tensor, int]:
+    topologies = indices.unbind(in_dims[0])
+    return torch.stack([compress(t, out_features, in_features) for t in topologies]), 0
 
 
 @plain_torch("compress")

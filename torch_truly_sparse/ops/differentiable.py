@@ -6,17 +6,22 @@ differentiation, so each backward pass is written with the functions of this mod
     spmm             y = x W^T + b    dx = spmm_transposed(dy, W)   dW = sddmm(dy, x)
     spmm_transposed  p = q W          dq = spmm(dp, W)              dW = sddmm(q, dp)
     sddmm            w = (q^T x)|W    dq = spmm(x, dw)              dx = spmm_transposed(q, dw)
+
+Under `torch.func` and in forward mode the functions of `transforms` take over.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from . import transforms
 from .column_sum import column_sum as _column_sum
+from .orders import ORDERS, flatten, keep, kept
+from .orders import Orders as Orders
 from .sddmm import sddmm as _sddmm
 from .spmm import spmm as _spmm
 from .spmm_backward import spmm_backward as _spmm_backward
@@ -24,30 +29,15 @@ from .spmm_transposed import spmm_transposed as _spmm_transposed
 from .transpose import TransposedOrder
 
 
-class Orders(NamedTuple):
-    """The nonzeros of one topology in both orders.
-
-    Attributes:
-        crow_indices: (out_features + 1,) int64 row pointers.
-        col_indices: (nnz,) column of each nonzero, in row order.
-        in_features: number of columns.
-        transposed: the column order, or None: input gradients do without it, and are slower for
-            large batches.
-    """
-
-    crow_indices: Tensor
-    col_indices: Tensor
-    in_features: int
-    transposed: TransposedOrder | None
-
-
 def spmm(input: Tensor, values: Tensor, bias: Tensor | None, orders: Orders) -> Tensor:
     """Compute `input @ W.T + bias`, differentiable in `input`, `values` and `bias`.
 
     Shapes, dtypes, errors and cost as in `ops.spmm`.
     """
+    if transforms.active():
+        return transforms.spmm(input, values, bias, orders)
     if torch.is_grad_enabled():
-        output: Tensor = _Spmm.apply(input, values, bias, *_flatten(orders))  # type: ignore[no-untyped-call]
+        output: Tensor = _Spmm.apply(input, values, bias, *flatten(orders))  # type: ignore[no-untyped-call]
         return output
     return _spmm(input, orders.crow_indices, orders.col_indices, values, bias)
 
@@ -57,8 +47,10 @@ def spmm_transposed(grad_output: Tensor, values: Tensor, orders: Orders) -> Tens
 
     Shapes, dtypes, errors and cost as in `ops.spmm_transposed`.
     """
+    if transforms.active():
+        return transforms.spmm_transposed(grad_output, values, orders)
     if torch.is_grad_enabled():
-        output: Tensor = _SpmmTransposed.apply(grad_output, values, *_flatten(orders))  # type: ignore[no-untyped-call]
+        output: Tensor = _SpmmTransposed.apply(grad_output, values, *flatten(orders))  # type: ignore[no-untyped-call]
         return output
     crow_indices, col_indices, in_features, transposed = orders
     return _spmm_transposed(grad_output, crow_indices, col_indices, values, in_features, transposed)
@@ -69,14 +61,18 @@ def sddmm(grad_output: Tensor, input: Tensor, orders: Orders) -> Tensor:
 
     Shapes, dtypes, errors and cost as in `ops.sddmm`.
     """
+    if transforms.active():
+        return transforms.sddmm(grad_output, input, orders)
     if torch.is_grad_enabled():
-        output: Tensor = _Sddmm.apply(grad_output, input, *_flatten(orders))  # type: ignore[no-untyped-call]
+        output: Tensor = _Sddmm.apply(grad_output, input, *flatten(orders))  # type: ignore[no-untyped-call]
         return output
     return _sddmm(grad_output, input, orders.crow_indices, orders.col_indices)
 
 
 def column_sum(grad_output: Tensor) -> Tensor:
     """Compute `grad_output.sum(0)`, differentiable. As `ops.column_sum` otherwise."""
+    if transforms.active():
+        return transforms.column_sum(grad_output)
     if torch.is_grad_enabled():
         output: Tensor = _ColumnSum.apply(grad_output)  # type: ignore[no-untyped-call]
         return output
@@ -88,14 +84,14 @@ class _Spmm(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, input: Tensor, values: Tensor, bias: Tensor | None, *orders: Any
     ) -> Tensor:
-        _keep(ctx, (input, values), orders)
+        keep(ctx, (input, values), orders)
         return _spmm(input, orders[0], orders[1], values, bias)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        (input, values), orders = _kept(ctx)
+        (input, values), orders = kept(ctx)
         for_input, for_values, for_bias = ctx.needs_input_grad[:3]
-        if for_values and not torch.is_grad_enabled():
+        if for_values and not torch.is_grad_enabled() and not transforms.active():
             crow_indices, col_indices, _, transposed = orders
             return (
                 *_spmm_backward(
@@ -108,49 +104,49 @@ class _Spmm(torch.autograd.Function):
                     for_input=for_input,
                     for_bias=for_bias,
                 ),
-                *_no_gradient,
+                *(None,) * ORDERS,
             )
         return (
             spmm_transposed(grad_output, values, orders) if for_input else None,
             sddmm(grad_output, input, orders) if for_values else None,
             column_sum(grad_output) if for_bias else None,
-            *_no_gradient,
+            *(None,) * ORDERS,
         )
 
 
 class _SpmmTransposed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, grad_output: Tensor, values: Tensor, *orders: Any) -> Tensor:
-        _keep(ctx, (grad_output, values), orders)
+        keep(ctx, (grad_output, values), orders)
         crow_indices, col_indices, in_features, *transposed = orders
         order = None if transposed[0] is None else TransposedOrder(*transposed)
         return _spmm_transposed(grad_output, crow_indices, col_indices, values, in_features, order)
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
-        (grad_output, values), orders = _kept(ctx)
+        (grad_output, values), orders = kept(ctx)
         for_grad_output, for_values = ctx.needs_input_grad[:2]
         return (
             spmm(outer, values, None, orders) if for_grad_output else None,
             sddmm(grad_output, outer, orders) if for_values else None,
-            *_no_gradient,
+            *(None,) * ORDERS,
         )
 
 
 class _Sddmm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, grad_output: Tensor, input: Tensor, *orders: Any) -> Tensor:
-        _keep(ctx, (grad_output, input), orders)
+        keep(ctx, (grad_output, input), orders)
         return _sddmm(grad_output, input, orders[0], orders[1])
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
-        (grad_output, input), orders = _kept(ctx)
+        (grad_output, input), orders = kept(ctx)
         for_grad_output, for_input = ctx.needs_input_grad[:2]
         return (
             spmm(input, outer, None, orders) if for_grad_output else None,
             spmm_transposed(grad_output, outer, orders) if for_input else None,
-            *_no_gradient,
+            *(None,) * ORDERS,
         )
 
 
@@ -163,24 +159,3 @@ class _ColumnSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Tensor:
         return outer.to(ctx.dtype).expand(ctx.batch, -1)
-
-
-# `Orders` as the arguments of an autograd function, which takes tensors one by one.
-_no_gradient = (None,) * 6
-
-
-def _flatten(orders: Orders) -> tuple[Any, ...]:
-    crow_indices, col_indices, in_features, transposed = orders
-    return (crow_indices, col_indices, in_features, *(transposed or (None, None, None)))
-
-
-def _keep(ctx: Any, operands: tuple[Tensor, ...], orders: tuple[Any, ...]) -> None:
-    crow_indices, col_indices, in_features, *transposed = orders
-    ctx.in_features = in_features
-    ctx.save_for_backward(*operands, crow_indices, col_indices, *transposed)
-
-
-def _kept(ctx: Any) -> tuple[tuple[Tensor, Tensor], Orders]:
-    first, second, crow_indices, col_indices, *transposed = ctx.saved_tensors
-    order = None if transposed[0] is None else TransposedOrder(*transposed)
-    return (first, second), Orders(crow_indices, col_indices, ctx.in_features, order)

@@ -36,6 +36,16 @@ def plain_torch(operator: str) -> Callable[[_Function], _Function]:
     return register
 
 
+def vmap_rule(operator: str) -> Callable[[_Function], _Function]:
+    """Register the decorated function as what `torch.func.vmap` makes of `operator`."""
+
+    def register(function: _Function) -> _Function:
+        torch.library.register_vmap(f"{_NAMESPACE}::{operator}", function)
+        return function
+
+    return register
+
+
 def sum_dtype(activations: torch.Tensor) -> torch.dtype:
     """Give the dtype in which activations are summed, and in which weights come with them."""
     return torch.float64 if activations.dtype == torch.float64 else torch.float32

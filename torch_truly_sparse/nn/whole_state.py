@@ -1,0 +1,112 @@
+"""States of whole models that are loaded entirely, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils.hooks import RemovableHandle
+
+from .sparse_layer import SparseLayer
+
+
+def check_state_dict(
+    model: nn.Module, state_dict: Mapping[str, Any], *, assign: bool = False
+) -> None:
+    """Check every topology and every shape of a saved state, before anything is loaded.
+
+    `nn.Module.load_state_dict` loads module after module: where the tenth is refused, the nine
+    before it are loaded already. Keys that are missing or too many are not looked at, for whether
+    they matter is `strict` of `load_state_dict`.
+
+    Args:
+        model: the model that is to load.
+        state_dict: what it is to load.
+        assign: whether it is to be loaded with `assign=True`.
+
+    Raises:
+        ValueError: some of it does not fit; the text lists all that does not.
+
+    Cost: O(nnz) for each sparse layer. Modules with a `_load_from_state_dict` or hooks of their
+    own may convert what they load, so their shapes are not compared.
+    """
+    _check(model, state_dict, "", assign)
+
+
+def load_all_or_nothing(model: nn.Module) -> RemovableHandle:
+    """Make `model.load_state_dict` call `check_state_dict` first, from now on.
+
+    It is a hook of this module (`register_load_state_dict_pre_hook`): it goes along with copies
+    and pickles, and it holds for the model as part of a larger one, too.
+
+    Returns:
+        A handle whose `remove` ends it.
+
+    Example:
+        >>> from torch_truly_sparse import TrulySparseLinear
+        >>> model = nn.Sequential(*(TrulySparseLinear(9, 9, nnz=20) for _ in range(2)))
+        >>> handle = load_all_or_nothing(model)
+        >>> state = model.state_dict()
+        >>> state["1.indices"] = state["1.indices"] + 9
+        >>> model.load_state_dict(state)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+            ...
+        ValueError: the state does not fit, and nothing of it was loaded:
+        layer '1': ...
+    """
+    handle: RemovableHandle = model.register_load_state_dict_pre_hook(_check_first)
+    return handle
+
+
+def _check_first(
+    module: nn.Module,
+    state_dict: Mapping[str, Any],
+    prefix: str,
+    local_metadata: Mapping[str, Any],
+    *_: Any,
+) -> None:
+    _check(module, state_dict, prefix, local_metadata.get("assign_to_params_buffers", False))
+
+
+def _check(model: nn.Module, state_dict: Mapping[str, Any], prefix: str, assign: bool) -> None:
+    offences: list[str] = []
+    for name, module in model.named_modules(prefix=prefix[:-1], remove_duplicate=False):
+        key = f"{name}." if name else ""
+        if isinstance(module, SparseLayer):
+            try:
+                module.check_state(state_dict, key, assign=assign)
+            except (TypeError, ValueError) as error:
+                offences.append(f"layer {name!r}: {error}")
+        elif _loads_as_it_is(module) and (module is model or not module._load_state_dict_pre_hooks):
+            offences += _shapes_that_differ(module, state_dict, key)
+    if offences:
+        text = "the state does not fit, and nothing of it was loaded:"
+        raise ValueError("\n".join([text, *offences]))
+
+
+def _loads_as_it_is(module: nn.Module) -> bool:
+    """Whether a module loads as torch's own do: tensors of the shapes that it has."""
+    return type(module)._load_from_state_dict.__module__.startswith("torch.nn.")
+
+
+def _shapes_that_differ(module: nn.Module, state_dict: Mapping[str, Any], prefix: str) -> list[str]:
+    offences = []
+    for name, own in _saved_tensors(module).items():
+        saved = state_dict.get(prefix + name)
+        if own is None or is_lazy(own) or saved is None:
+            continue
+        if not isinstance(saved, Tensor):
+            offences.append(f"`{prefix}{name}` must be a torch.Tensor, got {type(saved).__name__}")
+        elif saved.shape != own.shape and not (own.dim() == 0 and saved.shape == (1,)):
+            offences.append(
+                f"`{prefix}{name}` must have shape {tuple(own.shape)}, got {tuple(saved.shape)}"
+            )
+    return offences
+
+
+def _saved_tensors(module: nn.Module) -> dict[str, Tensor | None]:
+    transient = module._non_persistent_buffers_set
+    buffers = {name: b for name, b in module._buffers.items() if name not in transient}
+    return {**module._parameters, **buffers}
