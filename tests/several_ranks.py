@@ -39,12 +39,14 @@ def on_ranks(scenario: Callable[[int, int, Path], Any], size: int, folder: Path)
     script = LAUNCH.format(
         tests=str(TESTS), module=module, name=name, size=size, folder=str(folder)
     )
-    done = run_python("-c", script, cwd=folder)
+    done = run_python("-c", script, cwd=folder, timeout=900)
     assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(size)]
 
 
 def launch(scenario: Callable[[int, int, Path], Any], size: int, folder: str) -> None:
+    import torch._dynamo  # every optimizer imports it: better once than on each rank
+
     torch.set_num_threads(1)
     loopback = {"lo", "lo0"} & {name for _, name in socket.if_nameindex()}
     if loopback:
@@ -54,9 +56,7 @@ def launch(scenario: Callable[[int, int, Path], Any], size: int, folder: str) ->
     )
 
 
-def _on_rank(
-    rank: int, scenario: Callable[[int, int, Path], Any], size: int, folder: Path
-) -> None:
+def _on_rank(rank: int, scenario: Callable[[int, int, Path], Any], size: int, folder: Path) -> None:
     meeting = f"file://{folder / 'meeting'}"
     dist.init_process_group(
         "gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(minutes=10)

@@ -159,8 +159,8 @@ def resume(
         FileNotFoundError: there is no such file.
         ValueError: it is no complete checkpoint, it was saved without one of the things asked for,
             or by another number of ranks.
-        TypeError, ValueError, KeyError, RuntimeError: the saved state does not fit; everything is
-            then as it was before.
+        TypeError, ValueError, KeyError, RuntimeError: the saved state does not fit; what `save`
+            would save is then as it was before.
 
     Cost: what the file holds, and a copy of what is replaced, in memory.
     """
@@ -198,12 +198,14 @@ def newest(pattern: str | os.PathLike[str]) -> Path | None:
         pattern: a path whose name may hold `*`: `"run/epoch_*.pt"`.
 
     Returns:
-        Its path, or None where there is none. Damaged and foreign files are passed over.
+        Its path, or None where there is none. Damaged, foreign and hidden files are passed over;
+        what a killed process has half written is hidden (`.epoch_7.pt.*.partial`).
 
     Cost: reads each candidate, from the highest number down, until one is complete.
     """
     pattern = Path(pattern)
-    for path in sorted(pattern.parent.glob(pattern.name), key=_numbers, reverse=True):
+    found = [path for path in pattern.parent.glob(pattern.name) if not path.name.startswith(".")]
+    for path in sorted(found, key=_numbers, reverse=True):
         with suppress(ValueError, OSError):
             load(path)
             return path
