@@ -6,8 +6,8 @@
     torchrun --nproc-per-node 2 data_parallel.py
     torchrun --nproc-per-node 2 --max-restarts 1 data_parallel.py --checkpoints run --kill-after 3
 
-Phase 1, 70 % of the epochs: `DistributedDataParallel`, and one topology that evolves on all ranks at
-once. Phase 2: each rank trains and evolves a copy of its own. In the end the copies are averaged
+Phase 1, 70 % of the epochs: `DistributedDataParallel`, and one topology that evolves on all ranks
+at once. Phase 2: each rank trains and evolves a copy of its own. In the end the copies are averaged
 over the union of their topologies and pruned to the number of connections that each had (WASAP,
 Curci et al. 2021). It prints the time and the accuracy of each phase, on generated data.
 

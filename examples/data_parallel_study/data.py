@@ -9,7 +9,7 @@ from torch import Tensor
 
 from data_parallel_study.settings import Settings
 
-SHIFT = 0.35  # of an informative feature, in deviations of its noise
+SHIFT = 0.15  # of an informative feature, in deviations of its noise
 
 
 @dataclass(frozen=True)

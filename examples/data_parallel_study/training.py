@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -103,7 +104,7 @@ def build(settings: Settings) -> nn.Sequential:
     generator = torch.Generator().manual_seed(settings.seed)
     sizes = [settings.features, settings.hidden, settings.hidden]
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
+    for inputs, outputs in pairwise(sizes):
         layers += [
             tts.TrulySparseLinear(inputs, outputs, epsilon=settings.epsilon, generator=generator),
             nn.ReLU(),
@@ -129,7 +130,7 @@ def evolving(
 def batches(
     samples: Samples, settings: Settings, epoch: int, rank: int, ranks: int
 ) -> Iterator[Samples]:
-    """This rank's part of each batch of an epoch, shuffled in the same way on all ranks."""
+    """Give this rank's part of each batch of an epoch, shuffled in the same way on all ranks."""
     generator = torch.Generator().manual_seed(1_000 * settings.seed + epoch)
     order = torch.randperm(len(samples), generator=generator)
     for start in range(0, len(samples) - settings.batch_size + 1, settings.batch_size):
