@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch.multiprocessing.spawn import ProcessException
+from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from data_parallel_study.training import Job, run
 
@@ -22,9 +22,13 @@ def under_torchrun() -> bool:
 
 def run_as_rank(job: Job) -> None:
     """Join the ranks that torchrun has started; a rank dies on request before any restart only."""
-    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt != "0":
         job = replace(job, kill_after=None)
-    dist.init_process_group("gloo")
+    store, rank, ranks = next(dist.rendezvous("env://"))
+    # torchrun may keep the store over a restart, and in it the addresses of ranks that are gone.
+    store = dist.PrefixStore(f"attempt {attempt}", store)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
     run(job)
     dist.destroy_process_group()
 
@@ -43,7 +47,7 @@ def start_ranks(job: Job, ranks: int, threads: int) -> None:
 def _start(job: Job, ranks: int, threads: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{Path(folder) / 'meeting'}"
-        torch.multiprocessing.spawn(_on_rank, (job, ranks, threads, meeting), nprocs=ranks)
+        start_processes(_on_rank, (job, ranks, threads, meeting), nprocs=ranks)
 
 
 def _on_rank(rank: int, job: Job, ranks: int, threads: int, meeting: str) -> None:

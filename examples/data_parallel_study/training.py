@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -45,7 +46,7 @@ def run(job: Job) -> None:
     )
     steps = settings.samples // settings.batch_size
     evolution = evolving(model, optimizer, settings, steps, settings.seed)
-    parts = {"model": model, "optimizer": optimizer, "evolution": evolution}
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "evolution": evolution}
     done, seconds = 0, 0.0
     saved = None if job.folder is None else tts.checkpoint.newest(job.folder / "epoch_*.pt")
     if saved is not None:
