@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +79,14 @@ def result(model: nn.Module, optimizer: optim.Optimizer, evolution: tts.SparseEv
 
 def train_together(rank: int, size: int, folder: Path) -> dict[str, Any]:
     results = {}
-    for kind in OPTIMIZERS:
-        for rule, settings in RULES.items():
-            torch.manual_seed(9 if rank == 0 else 90)
-            model = wrapped(rank)
-            # Every other case through the module inside.
-            target = model.module if kind == "adam" else model
-            optimizer, evolution = evolving(target, kind, settings)
-            train(model, optimizer, share_of(rank, size))
-            results[f"{kind}, {rule}"] = result(model.module, optimizer, evolution)
+    for kind, rule in product(OPTIMIZERS, RULES):
+        torch.manual_seed(9 if rank == 0 else 90)
+        model = wrapped(rank)
+        # Every other case through the module inside.
+        target = model.module if kind == "adam" else model
+        optimizer, evolution = evolving(target, kind, RULES[rule])
+        train(model, optimizer, share_of(rank, size))
+        results[f"{kind}, {rule}"] = result(model.module, optimizer, evolution)
     torch.manual_seed(9)
     model = wrapped(rank, tts.MaskedLinear)
     optimizer, evolution = evolving(model, "sgd", RULES["rigl"])
@@ -167,8 +167,24 @@ class NoisyOnRank1(tts.SignSplitMagnitude):
         return dropped.flip(0) if torch.distributed.get_rank() == 1 else dropped
 
 
+def prepare_many(rank: int) -> dict[str, Any]:
+    generator = seeded(rank)
+    model = nn.Sequential(
+        tts.TrulySparseLinear(9, 8, nnz=20 + 5 * rank, generator=generator),
+        nn.BatchNorm1d(8),
+        tts.MaskedLinear(8, 6, density=0.5, generator=generator),
+        nn.Linear(6, 2),
+    )
+    nn.init.normal_(model[1].running_mean)
+    start = [tensor.clone() for tensor in model.state_dict().values()]
+    values = model[0].values
+    DistributedDataParallel(tts.distributed.prepare(model))
+    assert model[0].values is values
+    return {"start": start, "prepared": list(model.state_dict().values())}
+
+
 def go_wrong(rank: int, size: int, folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"many kinds": prepare_many(rank)}
 
     def plain() -> Any:
         return DistributedDataParallel(network(0))
@@ -275,24 +291,8 @@ def test_a_copy_belongs_to_no_group(wrong: list[dict[str, Any]]) -> None:
     assert all(found["pickle"] for found in wrong)
 
 
-def prepare_many(rank: int, size: int, folder: Path) -> dict[str, Any]:
-    generator = seeded(rank)
-    model = nn.Sequential(
-        tts.TrulySparseLinear(9, 8, nnz=20 + 5 * rank, generator=generator),
-        nn.BatchNorm1d(8),
-        tts.MaskedLinear(8, 6, density=0.5, generator=generator),
-        nn.Linear(6, 2),
-    )
-    nn.init.normal_(model[1].running_mean)
-    start = [tensor.clone() for tensor in model.state_dict().values()]
-    values = model[0].values
-    DistributedDataParallel(tts.distributed.prepare(model))
-    assert model[0].values is values
-    return {"start": start, "prepared": list(model.state_dict().values())}
-
-
-def test_preparing_gives_all_ranks_what_rank_0_has(tmp_path: Path) -> None:
-    ranks = on_ranks(prepare_many, 3, tmp_path)
+def test_preparing_gives_all_ranks_what_rank_0_has(wrong: list[dict[str, Any]]) -> None:
+    ranks = [found["many kinds"] for found in wrong]
     assert not torch.equal(ranks[1]["start"][2], ranks[0]["start"][2])
     for rank in ranks:
         assert all(map(torch.equal, rank["prepared"], ranks[0]["start"]))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 from torch.multiprocessing.spawn import ProcessException, start_processes
 
 from data_parallel_study.training import Job, run
@@ -25,9 +26,9 @@ def run_as_rank(job: Job) -> None:
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if attempt != "0":
         job = replace(job, kill_after=None)
-    store, rank, ranks = next(dist.rendezvous("env://"))
+    store, rank, ranks = next(rendezvous("env://"))
     # torchrun may keep the store over a restart, and in it the addresses of ranks that are gone.
-    store = dist.PrefixStore(f"attempt {attempt}", store)
+    store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
     run(job)
     dist.destroy_process_group()
