@@ -34,6 +34,10 @@ RULES: dict[str, dict[str, Any]] = {
     "momentum": {"prune": "magnitude_gradient", "regrow": tts.MomentumRegrow(0.9, 2)},
 }
 
+EVERY = list(product(OPTIMIZERS, RULES))
+# On four ranks, where each costs twice as much, each rule once.
+CASES = {2: EVERY, 4: list(zip(["sgd", "adam", "adam", "sgd", "adam"], RULES, strict=True))}
+
 
 def network(seed: int, layer_type: type[tts.SparseLayer] = tts.TrulySparseLinear) -> nn.Sequential:
     """In float64, so that no rounding decides between two candidates."""
@@ -79,7 +83,7 @@ def result(model: nn.Module, optimizer: optim.Optimizer, evolution: tts.SparseEv
 
 def train_together(rank: int, size: int, folder: Path) -> dict[str, Any]:
     results = {}
-    for kind, rule in product(OPTIMIZERS, RULES):
+    for kind, rule in CASES[size]:
         torch.manual_seed(9 if rank == 0 else 90)
         model = wrapped(rank)
         # Every other case through the module inside.
@@ -91,7 +95,7 @@ def train_together(rank: int, size: int, folder: Path) -> dict[str, Any]:
     model = wrapped(rank, tts.MaskedLinear)
     optimizer, evolution = evolving(model, "sgd", RULES["rigl"])
     train(model, optimizer, share_of(rank, size))
-    results["masked"] = result(model.module, optimizer, evolution)
+    results["masked, rigl"] = result(model.module, optimizer, evolution)
     return results
 
 
@@ -113,28 +117,41 @@ def assert_close(first: list[Tensor], second: list[Tensor]) -> None:
             assert torch.equal(one, other)
 
 
-@pytest.fixture(scope="module", params=[2, 4], ids="{} ranks".format)
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    return on_ranks(train_together, request.param, tmp_path_factory.mktemp("ranks"))
+@pytest.fixture(scope="module")
+def on_two(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return on_ranks(train_together, 2, tmp_path_factory.mktemp("ranks"))
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_ranks_do_what_one_process_does(trained: list[Any], kind: str, rule: str) -> None:
+@pytest.fixture(scope="module")
+def on_four(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return on_ranks(train_together, 4, tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "kind", "rule"),
+    [(f"on_{name}", *case) for name, size in (("two", 2), ("four", 4)) for case in CASES[size]],
+)
+def test_ranks_do_what_one_process_does(
+    ranks: str, kind: str, rule: str, request: pytest.FixtureRequest
+) -> None:
+    trained = request.getfixturevalue(ranks)
     tensors, history = train_alone(kind, rule)
     assert history == trained[0][f"{kind}, {rule}"][1]
     assert_close(tensors, trained[0][f"{kind}, {rule}"][0])
 
 
-def test_the_masked_twin_walks_through_the_same_topologies(trained: list[Any]) -> None:
-    assert trained[0]["masked"][1] == trained[0]["sgd, rigl"][1]
-    masks = [tensor for tensor in trained[0]["masked"][0] if tensor.dtype == torch.bool]
-    topologies = [t for t in trained[0]["sgd, rigl"][0] if t.dtype == torch.int32]
+def test_the_masked_twin_walks_through_the_same_topologies(on_two: list[Any]) -> None:
+    assert on_two[0]["masked, rigl"][1] == on_two[0]["sgd, rigl"][1]
+    masks = [tensor for tensor in on_two[0]["masked, rigl"][0] if tensor.dtype == torch.bool]
+    topologies = [t for t in on_two[0]["sgd, rigl"][0] if t.dtype == torch.int32]
+    assert masks
     for mask, topology in zip(masks, topologies, strict=True):
         assert torch.equal(mask.nonzero().t(), topology)
 
 
-def test_all_ranks_hold_the_same_bits(trained: list[Any]) -> None:
+@pytest.mark.parametrize("ranks", ["on_two", "on_four"])
+def test_all_ranks_hold_the_same_bits(ranks: str, request: pytest.FixtureRequest) -> None:
+    trained = request.getfixturevalue(ranks)
     for case, (tensors, history) in trained[0].items():
         for other in trained[1:]:
             assert history == other[case][1]
