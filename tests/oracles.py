@@ -202,7 +202,7 @@ class OperatorLog(TorchDispatchMode):
 
 
 def run_python(
-    *arguments: str, cwd: Path, environment: dict[str, str] | None = None
+    *arguments: str, cwd: Path, environment: dict[str, str] | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     """Run a fresh Python with this package, which may crash without taking the tests along."""
     here = str(Path(torch_truly_sparse.__file__).parent.parent)
@@ -212,6 +212,6 @@ def run_python(
         env={**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1", **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         check=False,
     )

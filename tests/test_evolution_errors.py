@@ -65,18 +65,19 @@ def wrapped() -> nn.Module:
     part = object.__new__(nn.parallel.DistributedDataParallel)
     nn.Module.__init__(part)
     part.module = network()
+    part.parameters_to_ignore = set()
     return nn.Sequential(part)
 
 
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
-        (wrapped(), TypeError, "or a part of it is.*not supported yet"),
+        (wrapped(), ValueError, "'0' of `model` is wrapped.*was not prepared before"),
+        (wrapped()[0], ValueError, "`model` is wrapped.*was not prepared before"),
         (nn.Linear(3, 2), ValueError, "no sparse layer to evolve: use TrulySparseLinear"),
         (nn.Linear, TypeError, "`model` must be an nn.Module"),
-        (object.__new__(nn.parallel.DistributedDataParallel), TypeError, "not supported yet"),
     ],
-    ids=["partly distributed", "dense", "class", "distributed"],
+    ids=["partly distributed", "distributed", "dense", "class"],
 )
 def test_a_model_with_nothing_to_evolve_is_refused(model, error, message) -> None:
     with pytest.raises(error, match=message):

@@ -22,7 +22,7 @@ ROOMS = {
     "evolution": {"ops", "topology", "nn"},
     "convert": {"topology", "nn"},
     "interop": {"topology", "nn"},
-    "distributed": {"evolution", "nn"},
+    "distributed": {"evolution", "nn", "ops", "topology"},
     "checkpoint": set(),
     "analysis": {"nn", "evolution", "convert"},
     "integrations": {"evolution", "convert", "analysis"},

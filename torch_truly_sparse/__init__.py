@@ -2,7 +2,7 @@
 
 from importlib.metadata import version as _version
 
-from . import convert, evolution, functional, interop, nn, topology
+from . import checkpoint, convert, distributed, evolution, functional, interop, nn, topology
 from ._library import active_isa
 from .convert import densify, load_dense_state_dict, sparsify, summary
 from .evolution import (
@@ -58,8 +58,10 @@ __all__ = [
     "SparseLayer",
     "TrulySparseLinear",
     "active_isa",
+    "checkpoint",
     "convert",
     "densify",
+    "distributed",
     "evolution",
     "functional",
     "interop",

@@ -13,7 +13,7 @@ from ..ops import sddmm
 from ..topology import check_indices, from_positions
 from .one_thread import map_in_order, one_thread
 
-# Sums a block of gradients across processes; the result may be the block itself.
+# Averages a block of gradients across processes; the result may be the block itself.
 Reduce = Callable[[Tensor], Tensor]
 
 # Numbers in a block: 1 MiB in float32, so that what the product wrote is still in the second-level
@@ -60,7 +60,7 @@ class CapturedGradient:
         passes: (batch, out_features) output gradient and (batch, in_features) input of each.
         scales: what each counts.
         out_features, in_features: the layer's.
-        reduce: sums a block across processes.
+        reduce: averages a block across processes.
     """
 
     passes: Sequence[tuple[Tensor, Tensor]]

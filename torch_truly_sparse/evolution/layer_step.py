@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..ops import from_positions, to_positions
 from .layer_view import LayerView
 from .optimizer_state import fresh_entry, group_of, positional_state
 from .prune import PruneRule
+from .ranks import Alone
 from .record import LayerRecord
 from .regrow import RegrowRule
 from .resize import resize
@@ -99,19 +101,26 @@ def plan_prune(
     shrink: ShrinkRule | None,
     fraction: float,
     generator: torch.Generator | None,
+    ranks: Alone,
 ) -> Pruned:
     """Ask the rules what a layer loses: first for good, then of the rest in exchange.
 
     Raises:
         TypeError, ValueError: a rule's answer does not fit.
+        RuntimeError: it failed on another rank.
     """
     remaining, gone = view, None
     if shrink is not None:
         gone = shrink.select(view, generator=generator)
-        _check(gone, torch.bool, view.nnz, f"`select` of {_named(shrink)}", view.name)
+        _checked(gone, torch.bool, view.nnz, f"`select` of {_named(shrink)}", view.name)
         remaining = view.without(gone)
-    dropped = prune.select(remaining, fraction, generator=generator)
-    _check(dropped, torch.bool, remaining.nnz, f"`select` of {_named(prune)}", view.name)
+
+    def select() -> Tensor:
+        dropped = prune.select(remaining, fraction, generator=generator)
+        source = f"`select` of {_named(prune)}"
+        return _checked(dropped, torch.bool, remaining.nnz, source, view.name)
+
+    dropped = ranks.decide(select)
     exchanged = int(torch.count_nonzero(dropped))
     kept = remaining.nnz - exchanged
     if gone is not None:
@@ -121,13 +130,18 @@ def plan_prune(
 
 @torch.no_grad()
 def plan_regrow(
-    pruned: Pruned, count: int, regrow: RegrowRule, generator: torch.Generator | None
+    pruned: Pruned,
+    count: int,
+    regrow: RegrowRule,
+    generator: torch.Generator | None,
+    ranks: Alone,
 ) -> LayerStep:
     """Ask the rules for the next topology of a layer, and check all that they answer.
 
     Raises:
         TypeError, ValueError: a rule's answer, or the optimizer's state, does not fit, or the
             layer's number of connections would change and may not.
+        RuntimeError: a rule failed on another rank.
     """
     view = pruned.view
     name, layer, optimizer = view.name, view.layer, view.optimizer
@@ -140,9 +154,8 @@ def plan_regrow(
 
     indices, dropped, in_features = layer.indices, pruned.dropped, layer.in_features
     survivors = to_positions(indices, dropped, pruned.kept, in_features)
-    regrown = regrow.select(view, survivors, count, generator=generator)
+    regrown = ranks.decide(partial(_select, regrow, view, survivors, count, generator))
     del survivors
-    _check(regrown, torch.int64, count, f"`select` of {_named(regrow)}", name)
     try:
         following = TopologyChange.merge(
             indices, dropped, regrown, layer.out_features, in_features
@@ -150,9 +163,8 @@ def plan_regrow(
     except ValueError as error:
         raise ValueError(f"layer {name!r}, `select` of {_named(regrow)}: {error}") from error
     connections = from_positions(regrown, layer.out_features, in_features, following.dtype)
-    new_weights = regrow.draw_weights(view, connections, following, generator=generator)
+    new_weights = ranks.decide(partial(_draw, regrow, view, connections, following, generator))
     del connections, following
-    _check(new_weights, view.dtype, count, f"`draw_weights` of {_named(regrow)}", name)
 
     followers: list[tuple[Tensor, Tensor | float]] = [(parameter, new_weights)]
     if parameter.grad is not None:
@@ -163,7 +175,30 @@ def plan_regrow(
     return LayerStep(name, layer, dropped, regrown, followers)
 
 
-def _check(answer: Any, dtype: torch.dtype, count: int, source: str, name: str) -> None:
+def _select(
+    regrow: RegrowRule,
+    view: LayerView,
+    survivors: Tensor,
+    count: int,
+    generator: torch.Generator | None,
+) -> Tensor:
+    regrown = regrow.select(view, survivors, count, generator=generator)
+    return _checked(regrown, torch.int64, count, f"`select` of {_named(regrow)}", view.name)
+
+
+def _draw(
+    regrow: RegrowRule,
+    view: LayerView,
+    connections: Tensor,
+    indices: Tensor,
+    generator: torch.Generator | None,
+) -> Tensor:
+    weights = regrow.draw_weights(view, connections, indices, generator=generator)
+    count = connections.shape[1]
+    return _checked(weights, view.dtype, count, f"`draw_weights` of {_named(regrow)}", view.name)
+
+
+def _checked(answer: Any, dtype: torch.dtype, count: int, source: str, name: str) -> Tensor:
     if not isinstance(answer, Tensor) or answer.dtype != dtype or answer.shape != (count,):
         got = (
             f"{answer.dtype} of shape {tuple(answer.shape)}"
@@ -173,6 +208,7 @@ def _check(answer: Any, dtype: torch.dtype, count: int, source: str, name: str) 
         raise ValueError(
             f"layer {name!r}: {source} must return a {dtype} tensor of shape ({count},), got {got}"
         )
+    return answer
 
 
 def _named(rule: object) -> str:

@@ -29,7 +29,7 @@ class LayerView:
         is_output: whether the layer is the last linear one of the model.
         captured: what the layer's gradient was made of in the last optimizer steps, oldest first;
             see `captured_gradient`.
-        reduce: sums a block of gradients across processes.
+        reduce: averages a block of gradients across processes.
 
     Example:
         >>> from torch_truly_sparse import TrulySparseLinear
@@ -131,6 +131,12 @@ class LayerView:
                 f"{self.name!r}, or has not made a step yet"
             )
         return self._entries(held)
+
+    @property
+    def has_captured(self) -> bool:
+        """Whether a backward pass was captured, and no input overwritten since."""
+        passes = [each for step in self.captured for each in step]
+        return bool(passes) and not any(each.overwritten for each in passes)
 
     def captured_gradient(self, decay: float = 0.0) -> CapturedGradient:
         """The gradient at every position, connected or not, without an array of that size.

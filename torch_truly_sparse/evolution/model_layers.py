@@ -8,28 +8,30 @@ from fnmatch import fnmatchcase
 from torch import nn
 
 from ..nn import SparseLayer
+from .ranks import is_shared
 
 
 def find_layers(model: nn.Module, exclude: Iterable[str]) -> dict[str, SparseLayer]:
     """Find the sparse layers of a model by name, each once.
 
     Args:
-        model: the module to search.
+        model: the module to search. In a `DistributedDataParallel` names are those of the module
+            inside.
         exclude: globs of names (as in `model.named_modules()`) to leave out. A layer used under
             several names is left out if one of them matches.
 
     Raises:
-        TypeError: an argument has the wrong type, or the model is wrapped for data parallelism.
-        ValueError: a glob matches nothing, nothing is left, or two layers share their weights.
+        TypeError: an argument has the wrong type.
+        ValueError: the model is wrapped for data parallelism and was not prepared, a glob matches
+            nothing, nothing is left, or two layers share their weights.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
-    wrapper = nn.parallel.DistributedDataParallel
-    if isinstance(model, wrapper) or any(isinstance(m, wrapper) for m in model.modules()):
-        raise TypeError(
-            "`model` is wrapped in DistributedDataParallel, or a part of it is: its ranks would "
-            "each evolve a topology of their own; evolving across processes is not supported yet"
-        )
+    for name, module in model.named_modules():
+        if isinstance(module, nn.parallel.DistributedDataParallel):
+            _check_prepared(name, module)
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        model = model.module
     globs = _globs(exclude)
     names: dict[SparseLayer, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -78,6 +80,21 @@ def _globs(exclude: Iterable[str]) -> tuple[str, ...]:
         if not isinstance(glob, str):
             raise TypeError(f"`exclude` must hold globs of layer names, got {glob!r}")
     return globs
+
+
+def _check_prepared(name: str, wrapper: nn.parallel.DistributedDataParallel) -> None:
+    """Raise where ranks would hold different topologies in silence."""
+    for inner, layer in wrapper.module.named_modules(remove_duplicate=False):
+        if not isinstance(layer, SparseLayer):
+            continue
+        buffers = {f"{inner}.{key}" if inner else key for key, _ in layer.named_buffers()}
+        if not is_shared(layer) or not buffers <= set(wrapper.parameters_to_ignore):
+            where = f"{name!r} of `model`" if name else "`model`"
+            raise ValueError(
+                f"{where} is wrapped in DistributedDataParallel and layer {inner!r} in it was not "
+                "prepared before: the ranks would evolve topologies of their own. Call "
+                "tts.distributed.prepare(module) and then wrap the module"
+            )
 
 
 def _check_unshared(layers: dict[str, SparseLayer]) -> None:

@@ -12,13 +12,14 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..nn import SparseLayer
-from .captured_gradient import Reduce, identity
+from .captured_gradient import Reduce
 from .gradient_capture import GradientCaptures
 from .layer_step import LayerStep, plan_prune, plan_regrow
 from .layer_view import LayerView
 from .model_layers import find_layers, output_layer
 from .optimizer_state import check_supported, group_of
 from .prune import PruneRule
+from .ranks import ranks_of
 from .record import EvolutionRecord
 from .redistribution import Redistribution, share_out
 from .regrow import RegrowRule
@@ -44,7 +45,9 @@ class SparseEvolution:
 
     Args:
         model: a module that holds `TrulySparseLinear` (or `MaskedLinear`) layers. A layer used
-            in several places evolves once; one whose weights do not require gradients, not.
+            in several places evolves once; one whose weights do not require gradients, not. A
+            model in `DistributedDataParallel`, or the module inside, evolves on all ranks at once
+            after `tts.distributed.prepare`.
         optimizer: the one that trains it. SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adadelta,
             Adafactor, RMSprop, Adagrad, Rprop, ASGD; others through
             `evolution.register_optimizer`.
@@ -68,8 +71,8 @@ class SparseEvolution:
     Attributes:
         history: one `EvolutionRecord` for each evolution.
         steps: optimizer steps seen. A step that a `torch.amp.GradScaler` skips does not count.
-        reduce: sums a block of gradients across processes before its largest are taken; the
-            identity unless it is set.
+        reduce: averages a block of gradients across processes before its largest are taken; the
+            identity unless the model was prepared for several, or it is set.
 
     Raises:
         TypeError: the optimizer's state cannot be followed, or an argument has the wrong type.
@@ -121,12 +124,13 @@ class SparseEvolution:
                 f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"
             )
         self.generator = generator
-        self.reduce: Reduce = identity
         self.history: list[EvolutionRecord] = []
         self.steps = 0
         self._optimizer = optimizer
         self._layers = find_layers(model, exclude)
         self._output = output_layer(model)
+        self._ranks = ranks_of(self._layers)
+        self.reduce: Reduce = self._ranks.reduce
         self._captures = GradientCaptures()
         check_supported(optimizer)
         for name, layer in self._layers.items():
@@ -148,6 +152,8 @@ class SparseEvolution:
         Raises:
             TypeError, ValueError: as for the constructor, or a rule asks for what is not there
                 (a gradient, momentum, a captured step: see `arm`); nothing is then changed.
+            RuntimeError: ranks that train together do not hold one topology, or it failed on
+                another of them.
         """
         fraction = self.fraction(self.steps)
         if not 0 <= fraction <= 1:
@@ -159,6 +165,7 @@ class SparseEvolution:
         finally:
             self._captures.release()
         layers = tuple(planned.apply() for planned in plans)
+        self._ranks.check_same(self._layers)
         record = EvolutionRecord(self.steps, fraction, layers)
         self.history.append(record)
         return record
@@ -263,20 +270,25 @@ class SparseEvolution:
 
     def _plan(self, fraction: float) -> list[LayerStep]:
         """Plan every layer; nothing is changed yet."""
+        self._ranks.check_same(self._layers)
+        generator = self._ranks.share_generator(self.generator)
         views = [
             self._view(name, layer)
             for name, layer in self._layers.items()
             if layer.weight_parameter.requires_grad
         ]
+        if self.regrow.gradient_steps:
+            self._ranks.check_ready({view.name: view.has_captured for view in views})
         pruned = [
-            plan_prune(view, self.prune, self.shrink, fraction, self.generator) for view in views
+            plan_prune(view, self.prune, self.shrink, fraction, generator, self._ranks)
+            for view in views
         ]
         counts = [each.exchanged for each in pruned]
         if self.redistribute is not None:
             shares = [self.redistribute.importance(view) for view in views]
             counts = share_out(sum(counts), shares, [each.room for each in pruned])
         return [
-            plan_regrow(each, count, self.regrow, self.generator)
+            plan_regrow(each, count, self.regrow, generator, self._ranks)
             for each, count in zip(pruned, counts, strict=True)
         ]
 

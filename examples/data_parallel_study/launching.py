@@ -1,0 +1,61 @@
+"""Ranks on this machine, each a process: with torchrun, or without."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
+from torch.multiprocessing.spawn import ProcessException, start_processes
+
+from data_parallel_study.training import Job, run
+
+
+def under_torchrun() -> bool:
+    """Whether this process is one of several ranks already."""
+    return dist.is_torchelastic_launched()
+
+
+def run_as_rank(job: Job) -> None:
+    """Join the ranks that torchrun has started; a rank dies on request before any restart only."""
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt != "0":
+        job = replace(job, kill_after=None)
+    store, rank, ranks = next(rendezvous("env://"))
+    # torchrun may keep the store over a restart, and in it the addresses of ranks that are gone.
+    store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
+    run(job)
+    dist.destroy_process_group()
+
+
+def start_ranks(job: Job, ranks: int, threads: int) -> None:
+    """Start the ranks and wait for them; after a rank was killed on request, start them again."""
+    try:
+        _start(job, ranks, threads)
+    except ProcessException as error:
+        if job.kill_after is None:
+            raise
+        print(f"a rank is gone ({str(error).strip().splitlines()[0]}); starting again", flush=True)
+        _start(replace(job, kill_after=None), ranks, threads)
+
+
+def _start(job: Job, ranks: int, threads: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = f"file://{Path(folder) / 'meeting'}"
+        start_processes(_on_rank, (job, ranks, threads, meeting), nprocs=ranks)
+
+
+def _on_rank(rank: int, job: Job, ranks: int, threads: int, meeting: str) -> None:
+    torch.set_num_threads(threads)
+    loopback = {"lo", "lo0"} & {name for _, name in socket.if_nameindex()}
+    if loopback:  # no need of a name and a network for ranks of one machine
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback.pop())
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
+    run(job)
+    dist.destroy_process_group()

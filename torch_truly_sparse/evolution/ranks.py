@@ -1,0 +1,193 @@
+"""The processes that train one network together: how they decide on one topology."""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from ..nn import SparseLayer
+from .captured_gradient import identity
+
+
+class Alone:
+    """One process: what it decides is decided. The form that `Ranks` has without a group."""
+
+    def reduce(self, block: Tensor) -> Tensor:
+        """Leave a block of gradients as it is."""
+        return identity(block)
+
+    def share_generator(self, generator: torch.Generator | None) -> torch.Generator | None:
+        """Leave a generator as it is."""
+        return generator
+
+    def decide(self, answer: Callable[[], Tensor]) -> Tensor:
+        """Ask a rule."""
+        return answer()
+
+    def check_same(self, layers: Mapping[str, SparseLayer]) -> None:
+        """Compare topologies with those of nobody."""
+
+    def check_ready(self, ready: Mapping[str, bool]) -> None:
+        """Compare with nobody."""
+
+
+class Ranks(Alone):
+    """The processes of a group, with one topology at all times.
+
+    Every rank asks its rules in lockstep, with equal generators, because what the rules read may
+    have to be summed over ranks; what counts is the answer of rank 0, which the others receive.
+    So ranks that round differently (another CPU, another instruction set) still agree, and what is
+    sent is about 5 bytes a connection in each evolution, less than the gradients of one step.
+
+    Args:
+        group: the process group; None is the default one.
+        device: where tensors must lie that are sent (that of the model).
+    """
+
+    def __init__(self, group: dist.ProcessGroup | None, device: torch.device) -> None:
+        self._group = group
+        self._device = device
+        self.rank = dist.get_rank(group)
+        self.size = dist.get_world_size(group)
+
+    def reduce(self, block: Tensor) -> Tensor:
+        """Average a block of gradients in place: what DDP makes of the gradients that it sees."""
+        dist.all_reduce(block, group=self._group)
+        return block.div_(self.size)
+
+    def share_generator(self, generator: torch.Generator | None) -> torch.Generator | None:
+        """Give a generator in the state of rank 0's.
+
+        Where a rank other than 0 draws from torch's default generator, that one is left alone: it
+        may be meant to differ between ranks (dropout).
+        """
+        source = torch.default_generator if generator is None else generator
+        state = source.get_state()
+        shared = self._from_first(state)
+        if self.rank == 0:
+            return generator
+        if generator is None:
+            generator = torch.Generator()
+        generator.set_state(shared)
+        return generator
+
+    def decide(self, answer: Callable[[], Tensor]) -> Tensor:
+        """Ask a rule on every rank, and take rank 0's answer.
+
+        Raises:
+            RuntimeError: the rule raised on another rank; its own error where it raised.
+        """
+        error: Exception | None = None
+        mine = None
+        try:
+            mine = answer()
+        except Exception as raised:
+            error = raised
+        failed = [rank for rank, (bad,) in enumerate(self._gather([error is not None])) if bad]
+        if error is not None:
+            raise error
+        if failed or mine is None:
+            raise RuntimeError(
+                f"the evolution failed on rank {failed[0]}, whose error says why; nothing was "
+                "changed on any rank"
+            )
+        return self._from_first(mine)
+
+    def check_same(self, layers: Mapping[str, SparseLayer]) -> None:
+        """Compare the topologies of all ranks by their hashes.
+
+        Raises:
+            RuntimeError: a layer's topology differs, on every rank.
+
+        Cost: O(nnz) time, 8 bytes a layer and rank sent.
+        """
+        hashes = self._gather([topology_hash(layer) for layer in layers.values()])
+        for number, name in enumerate(layers):
+            others = [r for r in range(self.size) if hashes[r][number] != hashes[0][number]]
+            if others:
+                raise RuntimeError(
+                    f"layer {name!r} has another topology on rank {others[0]} than on rank 0: "
+                    "something changed it on one rank alone (a loaded state, an evolution outside "
+                    "the group); load one checkpoint on all ranks, or call "
+                    "tts.distributed.prepare again before wrapping"
+                )
+
+    def check_ready(self, ready: Mapping[str, bool]) -> None:
+        """Compare which layers have all that the rules read, before ranks wait for each other.
+
+        Raises:
+            RuntimeError: a layer lacks on one rank what it has on another, on every rank.
+        """
+        table = self._gather(list(ready.values()))
+        for number, name in enumerate(ready):
+            lacking = [rank for rank in range(self.size) if not table[rank][number]]
+            if 0 < len(lacking) < self.size:
+                raise RuntimeError(
+                    f"layer {name!r}: rank {lacking[0]} captured no backward pass that can be "
+                    "read, and other ranks did; every rank must take part in the step before an "
+                    "evolution, with inputs that are not overwritten"
+                )
+
+    def _gather(self, numbers: Iterable[int]) -> list[list[int]]:
+        """Collect some integers from each rank."""
+        mine = torch.tensor(list(numbers), dtype=torch.int64, device=self._device)
+        table = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(table, mine, group=self._group)
+        return [row.tolist() for row in table]
+
+    def _from_first(self, tensor: Tensor) -> Tensor:
+        """Give the tensor of rank 0, on the device of this rank's."""
+        sent = tensor.to(self._device).contiguous()
+        if self.rank and sent is tensor:
+            sent = sent.clone()  # a rule's answer may be shared with the layer
+        dist.broadcast(sent, group=self._group, group_src=0)
+        return sent.to(tensor.device)
+
+
+def topology_hash(layer: SparseLayer) -> int:
+    """Hash a topology to 64 bits: the same on all machines of one byte order, in O(nnz)."""
+    digest = hashlib.blake2b(digest_size=8)
+    for row in layer.indices.cpu():
+        digest.update(memoryview(row.contiguous().numpy()).cast("B"))
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+# Not an attribute of the layers: a copy or a pickle of a layer belongs to no group.
+_ranks: weakref.WeakKeyDictionary[SparseLayer, Ranks] = weakref.WeakKeyDictionary()
+
+
+def join(layer: SparseLayer, ranks: Ranks) -> None:
+    """Note that a layer has one topology on these ranks from now on."""
+    _ranks[layer] = ranks
+
+
+def leave(layer: SparseLayer) -> None:
+    """Note that a layer's topology is its own."""
+    _ranks.pop(layer, None)
+
+
+def is_shared(layer: SparseLayer) -> bool:
+    """Whether a layer has one topology on several ranks."""
+    return layer in _ranks
+
+
+def ranks_of(layers: Mapping[str, SparseLayer]) -> Alone:
+    """Find the ranks that some layers share.
+
+    Raises:
+        ValueError: some are shared and others not, or with other ranks.
+    """
+    shared = {id(_ranks[layer]): _ranks[layer] for layer in layers.values() if layer in _ranks}
+    apart = [name for name, layer in layers.items() if layer not in _ranks]
+    if len(shared) > 1 or (shared and apart):
+        raise ValueError(
+            "the layers of `model` were not prepared together"
+            + (f" (layer {apart[0]!r} was not at all)" if apart else "")
+            + ": call tts.distributed.prepare once, on the whole model"
+        )
+    return next(iter(shared.values()), None) or Alone()
