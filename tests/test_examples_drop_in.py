@@ -81,6 +81,21 @@ def test_sparse_weights_have_a_learning_rate_of_their_own() -> None:
     assert len(training.parameter_groups(transformer.build("dense", TINY), TINY)) == 1
 
 
+def test_both_forms_have_the_same_betas(monkeypatch) -> None:
+    made = []
+
+    class Recording(torch.optim.AdamW):
+        def __init__(self, *arguments, **settings) -> None:
+            super().__init__(*arguments, **settings)
+            made.extend(group["betas"] for group in self.param_groups)
+
+    monkeypatch.setattr(torch.optim, "AdamW", Recording)
+    for form in "dense", "sparse":
+        model = transformer.build(form, TINY)
+        training.train(model, form, text(), replace(TINY, steps=1, beta2=0.9), lambda _: None)
+    assert made == [(0.9, 0.9)] * 3  # the sparse form has two groups
+
+
 def test_the_learning_rate_rises_and_falls() -> None:
     rates = [training.rate(step, TINY) for step in range(31)]
     assert rates[0] == pytest.approx(0.2)

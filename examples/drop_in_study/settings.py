@@ -21,6 +21,7 @@ class Settings:
     lr: float = 2e-3
     sparse_lr_factor: float = 4.0  # the sparse weights' learning rate relative to all others'
     warmup: int = 50  # steps over which the learning rate rises; it then falls to a tenth
+    beta2: float = 0.95  # AdamW's memory of squared gradients: some 20 steps
     weight_decay: float = 0.01
     feed_forward_density: float = 0.1
     attention_density: float = 0.2

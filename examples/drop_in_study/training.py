@@ -38,6 +38,7 @@ def train(
     """Train with AdamW, and evaluate on held-out text now and then, at the end too."""
     optimizer = torch.optim.AdamW(
         parameter_groups(model, settings),
+        betas=(0.9, settings.beta2),
         weight_decay=settings.weight_decay,
         fused=True,
     )
