@@ -13,7 +13,7 @@ from million_neurons_study.settings import Settings
 SPARSE_WEIGHT = 20
 DENSE_WEIGHT = 12
 # More while a network evolves: for every weight of all layers, what is planned but not yet applied
-# (measured 5), and for those of the layer at work, its next topology and survivors (measured 16).
+# (counted: 5), and for those of the layer at work, its next topology and survivors (counted: 16).
 PLANNED, AT_WORK = 5, 16
 # For each unit of a layer's output: bias, its gradient and momentum, and a row pointer.
 OUTPUT_UNIT = 20
