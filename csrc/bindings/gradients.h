@@ -50,8 +50,10 @@ struct Gradients {
     if (scatter_beside<T>(columns, lanes())) return scattered();
     Gradients others = *this;
     others.dx = nullptr;
-    return others.by_panels() &
-           multiply_transposed<T, X, I>(dy, batch, crow, col, values, nnz, dx, rows, columns);
+    bool in_range = others.by_panels();
+    in_range &=
+        multiply_transposed<T, X, I>(dy, batch, crow, col, values, nnz, dx, rows, columns);
+    return in_range;
   }
 
  private:

@@ -55,7 +55,9 @@ bool multiply_transposed(const X* dy, int64_t batch, const int64_t* crow, const 
   if (parts == 1)
     return parallel_items(plan.tiles, plan.workers, [&](int64_t tile, int64_t worker) {
       T* sums = scratch.get() + worker * stride;
-      return scatter(tile, 0, sums) & collect(tile, 0, columns, sums);
+      const bool in_range = scatter(tile, 0, sums);
+      collect(tile, 0, columns, sums);
+      return in_range;
     });
   bool in_range = true;
   for (int64_t tile = 0; tile < plan.tiles; ++tile) {
