@@ -156,7 +156,7 @@ struct Gradients {
 
   // dw and db of rows [begin, end) from one panel.
   bool for_weights(const Panel& panel, int64_t begin, int64_t end) const {
-    const bool pairs = pair_tiles<T>(columns);
+    const bool pairs = pair_tiles(columns);
     bool in_range = true;
     for (int64_t t = 0; t < panel.count;) {
       const T* gradient = panel.dy + t * dy_size();
@@ -204,7 +204,7 @@ struct Gradients {
   // Parts of the rows scatter side by side, each into sums of its own.
   bool scattered() const {
     const Isa isa = active_isa();
-    const int64_t parts = scatter_parts(nnz, columns), part_size = 2 * x_size();
+    const int64_t parts = scatter_parts(nnz, columns, 1), part_size = 2 * x_size();
     const int64_t workers = worth_threads(nnz + rows + columns) ? available_threads() : 1;
     const auto bounds = split_rows(crow, rows, nnz, parts);
     const Scratch<T> column_tiles(part_size * parts), dy_tile(dy_size());

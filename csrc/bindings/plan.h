@@ -93,23 +93,15 @@ Plan make_plan(int64_t batch, int64_t features, int64_t nnz, int64_t rows, int64
   return plan;
 }
 
-// Bytes of a tile of the widest width.
-template <class T>
-constexpr int64_t tile_bytes(int64_t features) {
-  return features * widest_tile_bytes;
-}
-
 // Whether the products of a nonzero with two tiles of the activations are summed together
-// (kernels/sddmm.h): if both fit L2.
-template <class T>
-bool pair_tiles(int64_t columns) {
-  return 2 * tile_bytes<T>(columns) <= caches().l2;
-}
+// (kernels/sddmm.h): if both fit L2. Pairs are tiles 0 and 1, 2 and 3, ... however the batch is
+// divided into panels.
+inline bool pair_tiles(int64_t columns) { return 2 * columns * widest_tile_bytes <= caches().l2; }
 
 // How the gradients run.
 struct GradientPlan {
   int64_t tiles;           // number of tiles of the batch, the last one possibly narrower
-  int64_t panel;           // tiles that are held, transposed, at a time: even, or 1
+  int64_t panel;           // tiles that are held, transposed, at a time; even where pairs are summed
   int64_t workers;         // threads that take part
   int64_t panels_at_once;  // one for each worker, or one for all
   int64_t shares;          // parts of the rows, and of the columns, that are handed out
@@ -122,17 +114,17 @@ GradientPlan make_gradient_plan(int64_t batch, int64_t rows, int64_t columns, in
   plan.tiles = (batch + widest_tile<T> - 1) / widest_tile<T>;
   plan.workers = worth_threads((nnz + rows + columns) * plan.tiles) ? threads : 1;
   const int64_t most = std::max<int64_t>(plan.tiles, 1);
-  const int64_t bytes = std::max<int64_t>(1, tile_bytes<T>(rows + columns));
+  const int64_t bytes = std::max<int64_t>(1, (rows + columns) * widest_tile_bytes);
+  const int64_t least = pair_tiles(columns) ? std::min<int64_t>(2, most) : 1;
   // Transposing a feature costs about half a visit; a tile for each thread must not crowd L3.
   const int64_t visits = (for_input ? 2 : 1) * nnz / plan.workers;
   if (visits >= 2 * (rows + columns) && plan.workers * bytes <= caches().l3 / 2) {
     plan.panels_at_once = plan.shares = plan.workers;
-    plan.panel = pair_tiles<T>(columns) ? std::min<int64_t>(2, most) : 1;
+    plan.panel = least;
   } else {
     plan.panels_at_once = 1;
     plan.shares = plan.workers == 1 ? 1 : 2 * plan.workers;
-    plan.panel = std::clamp<int64_t>(caches().l3 / 4 / bytes, 1, most);
-    if (plan.panel > 1 && plan.panel < plan.tiles) plan.panel -= plan.panel % 2;
+    plan.panel = std::clamp<int64_t>(caches().l3 / 4 / bytes / 2 * 2, least, most);
   }
   return plan;
 }
@@ -145,7 +137,7 @@ constexpr int64_t scatter_batch = 16;
 // How many parts of the rows scatter side by side, each into sums of its own that are added up
 // afterwards. It follows from shapes alone, for the bits; a power of two, so that the parts divide
 // among threads; few enough that clearing and adding the sums stays a fraction of the work.
-inline int64_t scatter_parts(int64_t nnz, int64_t columns, int64_t tiles = 1) {
+inline int64_t scatter_parts(int64_t nnz, int64_t columns, int64_t tiles) {
   int64_t parts = 1;
   while (tiles * parts < 8 && nnz >= serial_visits && nnz / (2 * parts) >= 16 * columns) parts *= 2;
   return parts;
