@@ -31,18 +31,23 @@ def run_as_rank(job: Job) -> None:
     store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks)
     run(job)
+    dist.barrier()  # nobody leaves while another still talks to it
     dist.destroy_process_group()
 
 
 def start_ranks(job: Job, ranks: int, threads: int) -> None:
-    """Start the ranks and wait for them; after a rank was killed on request, start them again."""
-    try:
-        _start(job, ranks, threads)
-    except ProcessException as error:
-        if job.kill_after is None:
-            raise
-        print(f"a rank is gone ({str(error).strip().splitlines()[0]}); starting again", flush=True)
-        _start(replace(job, kill_after=None), ranks, threads)
+    """Start the ranks and wait for them; where one was to be killed, start again up to 3 times."""
+    restarts = 0 if job.kill_after is None else 3
+    while True:
+        try:
+            return _start(job, ranks, threads)
+        except ProcessException as error:
+            if restarts == 0:
+                raise
+            restarts -= 1
+            reason = str(error).strip().splitlines()[0]
+            print(f"a rank is gone ({reason}); starting again", flush=True)
+            job = replace(job, kill_after=None)
 
 
 def _start(job: Job, ranks: int, threads: int) -> None:
@@ -58,4 +63,5 @@ def _on_rank(rank: int, job: Job, ranks: int, threads: int, meeting: str) -> Non
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback.pop())
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
     run(job)
+    dist.barrier()  # nobody leaves while another still talks to it
     dist.destroy_process_group()
