@@ -13,8 +13,8 @@ from oracles import OperatorLog, all_same_bits, same_bits
 from small_layers import seeded
 from torch import Tensor, nn
 
-from torch_truly_sparse import MaskedLinear, TrulySparseLinear
-from torch_truly_sparse.nn import check_state_dict, load_all_or_nothing
+from torch_truly_sparse import MaskedLinear, TrulySparseLinear, sparsify
+from torch_truly_sparse.nn import StateDictError, check_state_dict, load_all_or_nothing
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),  # of torch.distributed.checkpoint
@@ -102,6 +102,41 @@ def test_the_check_travels_with_the_model(make):
     with pytest.raises(ValueError, match="nothing of it was loaded"):
         model.load_state_dict(state)
     assert all_same_bits(copied(model), before)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_sparsified_models_check_by_themselves(inplace):
+    dense = nn.Sequential(nn.Linear(9, 9), nn.BatchNorm1d(9), nn.Linear(9, 9))
+    model = sparsify(dense, density=0.3, inplace=inplace)
+    state = copied(model)
+    before = {**state, "0.values": state["0.values"] + 1, "1.weight": state["1.weight"] + 1}
+    model.load_state_dict(before)
+    with pytest.raises(StateDictError, match=r"layer '2'.*`indices` must be sorted"):
+        model.load_state_dict({**state, "2.indices": state["2.indices"].flip(1)})
+    with pytest.raises(RuntimeError, match=r"`1.weight` must have shape"):  # as torch's own
+        model.load_state_dict({**state, "1.weight": state["1.weight"][1:]})
+    assert all_same_bits(copied(model), before)
+
+
+def test_a_model_is_checked_once_however_often_it_is_asked_for():
+    model = sparsify(nn.Sequential(nn.Linear(9, 9), nn.Linear(9, 9)), density=0.3, exclude=["1"])
+    model = sparsify(model, density=0.3)
+    handle = load_all_or_nothing(model)
+    assert len(model._load_state_dict_pre_hooks) == 1
+    handle.remove()
+    assert not model._load_state_dict_pre_hooks
+
+
+def test_a_sparsified_part_does_not_hide_its_shapes_from_the_whole():
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.scale = nn.Linear(9, 9), nn.Parameter(torch.ones(9))
+
+    model = nn.Sequential(sparsify(Part(), density=0.3))
+    state = copied(model)
+    with pytest.raises(StateDictError, match=r"`0.scale` must have shape"):
+        check_state_dict(model, {**state, "0.scale": torch.ones(8)})
 
 
 def test_masks_of_another_shape_are_found():

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from ..nn import SparseLayer, load_all_or_nothing
 from ..topology import Distribution
 from ..topology import distribution as distribution_of
 from .layers import draw, keep_largest, keep_nonzero
@@ -71,6 +72,9 @@ def sparsify(
     `init="random"` its layers get content on the CPU, biases 0, and every other module there is
     filled by its own `reset_parameters`.
 
+    From then on `load_state_dict` of the model changes nothing where the state does not fit
+    (`nn.load_all_or_nothing`).
+
     In evaluation `nn.TransformerEncoderLayer` calls a fused kernel for dense weights; where a layer
     of it has become sparse it takes its ordinary path instead.
 
@@ -123,6 +127,8 @@ def sparsify(
     if init == "random":
         materialise(converted, generator=generator)
     settle_fast_paths(converted)
+    if not isinstance(converted, SparseLayer):  # which refuses as a whole by itself
+        load_all_or_nothing(converted)
     return converted
 
 

@@ -6,7 +6,7 @@ from .init import HeUniform, Initializer, LinearUniform, Normal, XavierUniform, 
 from .masked_linear import MaskedLinear
 from .sparse_layer import SparseLayer
 from .truly_sparse_linear import TrulySparseLinear
-from .whole_state import check_state_dict, load_all_or_nothing
+from .whole_state import StateDictError, check_state_dict, load_all_or_nothing
 
 __all__ = [
     "AllReLU",
@@ -17,6 +17,7 @@ __all__ = [
     "MaskedLinear",
     "Normal",
     "SparseLayer",
+    "StateDictError",
     "TrulySparseLinear",
     "XavierUniform",
     "Zeros",

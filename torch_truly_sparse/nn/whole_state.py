@@ -12,6 +12,13 @@ from torch.utils.hooks import RemovableHandle
 from .sparse_layer import SparseLayer
 
 
+class StateDictError(ValueError, RuntimeError):
+    """A saved state that does not fit; nothing of it was loaded.
+
+    A `ValueError`, as of one layer, and a `RuntimeError`, as torch's own of `load_state_dict`.
+    """
+
+
 def check_state_dict(
     model: nn.Module, state_dict: Mapping[str, Any], *, assign: bool = False
 ) -> None:
@@ -27,7 +34,7 @@ def check_state_dict(
         assign: whether it is to be loaded with `assign=True`.
 
     Raises:
-        ValueError: some of it does not fit; the text lists all that does not.
+        StateDictError: some of it does not fit; the text lists all that does not.
 
     Cost: O(nnz) for each sparse layer. Modules with a `_load_from_state_dict` or hooks of their
     own may convert what they load, so their shapes are not compared.
@@ -38,8 +45,9 @@ def check_state_dict(
 def load_all_or_nothing(model: nn.Module) -> RemovableHandle:
     """Make `model.load_state_dict` call `check_state_dict` first, from now on.
 
-    It is a hook of this module (`register_load_state_dict_pre_hook`): it goes along with copies
-    and pickles, and it holds for the model as part of a larger one, too.
+    `sparsify` has done so for the models that it returns; calling it again changes nothing. It is a
+    hook of this module (`register_load_state_dict_pre_hook`): it goes along with copies and
+    pickles, and it holds for the model as part of a larger one, too.
 
     Returns:
         A handle whose `remove` ends it.
@@ -53,9 +61,12 @@ def load_all_or_nothing(model: nn.Module) -> RemovableHandle:
         >>> model.load_state_dict(state)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        ValueError: the state does not fit, and nothing of it was loaded:
+        torch_truly_sparse.nn.whole_state.StateDictError: the state does not fit, and ...
         layer '1': ...
     """
+    hooks = model._load_state_dict_pre_hooks
+    for key in [key for key, hook in hooks.items() if _is_this_check(hook)]:
+        del hooks[key]
     handle: RemovableHandle = model.register_load_state_dict_pre_hook(_check_first)
     return handle
 
@@ -79,16 +90,23 @@ def _check(model: nn.Module, state_dict: Mapping[str, Any], prefix: str, assign:
                 module.check_state(state_dict, key, assign=assign)
             except (TypeError, ValueError) as error:
                 offences.append(f"layer {name!r}: {error}")
-        elif _loads_as_it_is(module) and (module is model or not module._load_state_dict_pre_hooks):
+        elif _loads_as_it_is(module, is_root=module is model):
             offences += _shapes_that_differ(module, state_dict, key)
     if offences:
         text = "the state does not fit, and nothing of it was loaded:"
-        raise ValueError("\n".join([text, *offences]))
+        raise StateDictError("\n".join([text, *offences]))
 
 
-def _loads_as_it_is(module: nn.Module) -> bool:
+def _loads_as_it_is(module: nn.Module, *, is_root: bool) -> bool:
     """Whether a module loads as torch's own do: tensors of the shapes that it has."""
-    return type(module)._load_from_state_dict.__module__.startswith("torch.nn.")
+    hooks = module._load_state_dict_pre_hooks.values()
+    return type(module)._load_from_state_dict.__module__.startswith("torch.nn.") and (
+        is_root or all(map(_is_this_check, hooks))
+    )
+
+
+def _is_this_check(hook: Any) -> bool:
+    return getattr(hook, "hook", hook) is _check_first
 
 
 def _shapes_that_differ(module: nn.Module, state_dict: Mapping[str, Any], prefix: str) -> list[str]:
