@@ -1,0 +1,34 @@
+"""After which optimizer steps a network evolves by itself."""
+
+from __future__ import annotations
+
+
+def next_evolution(after: int, every: int | None, stop: int | None) -> int | None:
+    """Give the first step later than `after` at which the network evolves, or None.
+
+    Args:
+        after: an optimizer step, counted from 1; 0 is before the first.
+        every: evolve right after the first step of each interval of so many, but for the first
+            interval: every + 1, 2 every + 1, ...; None for never.
+        stop: the last step at which it may, or None for no end.
+
+    Example:
+        >>> [next_evolution(after, every=3, stop=8) for after in (0, 3, 4, 6, 7)]
+        [4, 4, 7, 7, None]
+    """
+    if every is None:
+        return None
+    intervals = max(-(-after // every), 1)
+    step = intervals * every + 1
+    return step if stop is None or step <= stop else None
+
+
+def as_count(value: int | None, name: str) -> int | None:
+    """Give a number of optimizer steps, at least 1, or None, back; raise for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"`{name}` must be an int or None, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"`{name}` must be at least 1, got {value}")
+    return value
