@@ -26,7 +26,7 @@ from .regrow import RegrowRule
 from .rule_names import prune_rule, redistribution, regrow_rule, shrink_rule
 from .schedules import Schedule, as_schedule
 from .shrink import ShrinkRule
-from .timetable import as_count, next_evolution
+from .timetable import check_steps, next_evolution
 
 # Those whose hook is in place. The optimizers hold them; this only looks on.
 _live: weakref.WeakSet[SparseEvolution] = weakref.WeakSet()
@@ -118,8 +118,9 @@ class SparseEvolution:
         self.shrink = shrink_rule(shrink)
         self.redistribute = redistribution(redistribute)
         self.fraction = as_schedule(fraction)
-        self.every = as_count(every, "every")
-        self.stop = as_count(stop, "stop")
+        check_steps(every, "every", optional=True)
+        check_steps(stop, "stop", optional=True)
+        self.every, self.stop = every, stop
         if generator is not None and not isinstance(generator, torch.Generator):
             raise TypeError(
                 f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"

@@ -1,4 +1,4 @@
-"""After which optimizer steps a network evolves by itself."""
+"""Counts of optimizer steps: what they may be, and after which a network evolves by itself."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def next_evolution(after: int, every: int | None, stop: int | None) -> int | Non
     return step if stop is None or step <= stop else None
 
 
-def as_count(value: int | None, name: str) -> int | None:
-    """Give a number of optimizer steps, at least 1, or None, back; raise for anything else."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an int or None, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {value}")
-    return value
+def check_steps(steps: int | None, name: str, *, optional: bool = False) -> None:
+    """Raise unless it is a number of optimizer steps: an int of at least 1, or None if optional."""
+    if optional and steps is None:
+        return
+    if isinstance(steps, bool) or not isinstance(steps, int):
+        kind = "an int or None" if optional else "an int"
+        raise TypeError(f"`{name}` must be {kind}, got {type(steps).__name__}")
+    if steps < 1:
+        raise ValueError(f"`{name}` must be at least 1, got {steps}")
