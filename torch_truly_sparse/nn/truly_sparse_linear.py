@@ -15,6 +15,7 @@ from .coo_form import coo_tensor
 from .dense_form import dense_linear, positions_to_keep
 from .derived_orders import DerivedOrders
 from .init import Initializer
+from .known_connections import layer_of, take_settings
 from .parameter_memory import make_room
 from .precision import in_full_precision, keeping_full_precision
 from .sparse_layer import SparseLayer
@@ -124,24 +125,18 @@ class TrulySparseLinear(SparseLayer):
             [[3.0, 0.0, 4.0]]
         """
         indices, _ = check_indices(indices, out_features, in_features)
-        nnz = indices.shape[1]
-        check_tensor("values", values, (nnz,))
+        check_tensor("values", values, (indices.shape[1],))
         if bias is not None:
             check_tensor("bias", bias, (out_features,))
-        layer = cls(
-            in_features,
-            out_features,
-            bias is not None,
-            nnz=nnz,
+        return layer_of(
+            cls,
+            indices,
+            values,
+            bias,
+            out_features=out_features,
+            in_features=in_features,
             init=init,
-            device="meta",
-            dtype=values.dtype,
-        ).to_empty(device=values.device)
-        layer.replace_topology(indices.to(values.device))
-        layer.values.copy_(values)
-        if layer.bias is not None and bias is not None:
-            layer.bias.copy_(bias)
-        return layer
+        )
 
     @classmethod
     @torch.no_grad()
@@ -178,10 +173,8 @@ class TrulySparseLinear(SparseLayer):
             out_features=linear.out_features,
             in_features=linear.in_features,
         )
-        layer.values.requires_grad_(weight.requires_grad)
-        if layer.bias is not None:
-            layer.bias.requires_grad_(linear.bias.requires_grad)
-        return layer.train(linear.training)
+        take_settings(layer, weight, linear.bias, linear.training)
+        return layer
 
     def to_dense(self) -> nn.Linear:
         """Copy into an `nn.Linear`, with zeros where there is no connection.
