@@ -6,7 +6,7 @@ import argparse
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,13 @@ def add_shapes(parser: argparse.ArgumentParser, default: str) -> None:
         help=f"groups ({', '.join(GROUPS)}) and single shapes such as 512x256x64@0.1, separated "
         f"by commas (default: {default})",
     )
+
+
+def one_by_one(shapes: Sequence[Shape]) -> Iterator[Shape]:
+    """Give each shape in turn, and tell which of how many it is."""
+    for number, shape in enumerate(shapes, 1):
+        tell(f"[{number}/{len(shapes)}] {shape}")
+        yield shape
 
 
 def versions() -> dict[str, str]:

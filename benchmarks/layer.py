@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from . import machine
-from .command_line import Benchmark, add_shapes, main, tell
+from .command_line import Benchmark, add_shapes, main, one_by_one
 from .competitors import COMPETITORS, Competitor
 from .contest import admit, forward, forward_backward
 from .correctness import Oracle
@@ -30,8 +30,7 @@ def run(options: argparse.Namespace, schedule: Schedule) -> list[Row]:
         shapes = list(dict.fromkeys(shapes))
     probes = machine.probes()
     rows = []
-    for number, shape in enumerate(shapes, 1):
-        tell(f"[{number}/{len(shapes)}] {shape}")
+    for shape in one_by_one(shapes):
         rows += time_shape(shape, options.competitors, schedule, options.seed, probes)
     return rows
 

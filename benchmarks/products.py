@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_truly_sparse import ops
 
 from . import machine
-from .command_line import Benchmark, add_shapes, main, tell
+from .command_line import Benchmark, add_shapes, main, one_by_one
 from .competitors import OURS, TrulySparse
 from .contest import wrong
 from .correctness import Oracle
@@ -40,8 +40,7 @@ def run(options: argparse.Namespace, schedule: Schedule) -> list[Row]:
     shapes = options.shapes or (QUICK if options.quick else SHAPES)
     probes = machine.probes()
     rows = []
-    for number, shape in enumerate(shapes, 1):
-        tell(f"[{number}/{len(shapes)}] {shape}")
+    for shape in one_by_one(shapes):
         rows += time_shape(shape, schedule, options.seed, probes)
     return rows
 

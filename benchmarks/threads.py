@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from .command_line import Benchmark, add_shapes, main, tell
+from .command_line import Benchmark, add_shapes, main, one_by_one
 from .competitors import Dense, TrulySparse
 from .contest import admit, forward_backward
 from .correctness import Oracle
@@ -35,8 +35,7 @@ def run(options: argparse.Namespace, schedule: Schedule) -> list[Row]:
     shapes = options.shapes or (QUICK if options.quick else SHAPES)
     counts = numbers_of_threads(options.threads)
     rows = []
-    for number, shape in enumerate(shapes, 1):
-        tell(f"[{number}/{len(shapes)}] {shape}")
+    for shape in one_by_one(shapes):
         rows += time_shape(shape, counts, schedule, options.seed)
     torch.set_num_threads(options.threads)
     return rows

@@ -25,5 +25,12 @@ def _restores_threads() -> Iterator[None]:
 
 
 @pytest.fixture
+def _one_thread_in_benchmarks(monkeypatch: pytest.MonkeyPatch, _restores_threads: None) -> None:
+    """Small problems, and other tests may be running beside: threads would wait, not work."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(7)

@@ -215,3 +215,10 @@ def run_python(
         timeout=timeout,
         check=False,
     )
+
+
+def by_sorting(dense: Tensor, occupied: Tensor, count: int) -> list[int]:
+    """The oracle: sort all empty positions by |gradient|, of equal ones the first ones first."""
+    empty = sorted(set(range(dense.numel())) - set(occupied.tolist()))
+    magnitudes = dense.flatten().abs().nan_to_num(nan=0.0, posinf=torch.inf).tolist()
+    return sorted(sorted(empty, key=lambda p: -magnitudes[p])[:count])

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import torch_truly_sparse as tts
 from torch_truly_sparse.checkpoint import load, newest, resume, save
+from torch_truly_sparse.checkpoint.file import FORMAT
 
 
 class Run:
@@ -210,7 +211,7 @@ def test_foreign_and_missing_files(tmp_path: Path) -> None:
     torch.save(network().state_dict(), path)
     with pytest.raises(ValueError, match=r"tts.checkpoint.save did not write it"):
         load(path)
-    torch.save({"format": load.__globals__["_FORMAT"]}, path)
+    torch.save({"format": FORMAT}, path)
     with pytest.raises(ValueError, match="it lacks model, optimizer, ranks"):
         load(path)
     torch.save(network(), path)  # a pickle of classes

@@ -1,8 +1,5 @@
 """Growth by gradient finds what a dense gradient would show, without one."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
 import torch
 from evolving_network import (
@@ -16,185 +13,13 @@ from evolving_network import (
     sgd,
     train_step,
 )
+from oracles import by_sorting
 from torch import Tensor, nn
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import CapturedGradient, LayerView, captured_gradient
-from torch_truly_sparse.evolution.largest_gradients import largest_empty_positions
+from torch_truly_sparse.evolution import LayerView
 
 DTYPE = torch.float64
-
-
-def by_sorting(dense: Tensor, occupied: Tensor, count: int) -> list[int]:
-    """The oracle: sort all empty positions by |gradient|, of equal ones the first ones first."""
-    empty = sorted(set(range(dense.numel())) - set(occupied.tolist()))
-    magnitudes = dense.flatten().abs().nan_to_num(nan=0.0, posinf=torch.inf).tolist()
-    return sorted(sorted(empty, key=lambda p: -magnitudes[p])[:count])
-
-
-def gradient_of(dense: Tensor) -> CapturedGradient:
-    """A gradient that is a given matrix, by way of one pass with an identity for its input."""
-    out_features, in_features = dense.shape
-    eye = torch.eye(in_features, dtype=dense.dtype)
-    return CapturedGradient([(dense.t(), eye)], [1.0], out_features, in_features)
-
-
-SHAPES = [(7, 5), (1, 40), (40, 1), (1, 1), (13, 16), (0, 3), (3, 0)]
-
-
-@pytest.mark.parametrize("block", [1, 16, 40, 2**18])
-@pytest.mark.parametrize("size", SHAPES, ids=str)
-@pytest.mark.parametrize("kind", ["normal", "ties", "equal", "zero", "increasing"])
-def test_the_largest_are_those_of_the_whole_gradient(size, kind, block, monkeypatch) -> None:
-    monkeypatch.setattr(captured_gradient, "BLOCK", block)
-    generator = seeded()
-    dense = {
-        "normal": torch.randn(size, dtype=DTYPE, generator=generator),
-        "ties": torch.randint(-2, 3, size, generator=generator).to(DTYPE),
-        "equal": torch.full(size, -0.5, dtype=DTYPE),
-        "zero": torch.zeros(size, dtype=DTYPE),
-        "increasing": torch.arange(size[0] * size[1], dtype=DTYPE).view(size),
-    }[kind]
-    population = dense.numel()
-    for taken in {0, population // 3, population}:
-        occupied = torch.randperm(population, generator=generator)[:taken].sort().values
-        for count in {
-            0,
-            1,
-            (population - taken) // 4,
-            (population - taken) // 2,
-            population - taken,
-        }:
-            if count > population - taken:
-                continue
-            found = largest_empty_positions(gradient_of(dense), occupied, count)
-            assert found.dtype == torch.int64
-            assert found.tolist() == by_sorting(dense, occupied, count)
-
-
-def test_more_than_the_empty_positions_is_refused() -> None:
-    with pytest.raises(ValueError, match="`count` must be at most the 2 empty positions, got 3"):
-        largest_empty_positions(gradient_of(torch.ones(2, 3)), torch.arange(4), 3)
-
-
-def test_several_passes_add_up_scaled() -> None:
-    generator = seeded()
-    passes = [
-        (torch.randn(4, 7, generator=generator), torch.randn(4, 5, generator=generator))
-        for _ in range(3)
-    ]
-    gradient = CapturedGradient(passes, [1.0, 0.5, -2.0], 7, 5, reduce=lambda block: block * 2)
-    dense = 2 * sum(
-        scale * dy.t() @ x for scale, (dy, x) in zip([1.0, 0.5, -2.0], passes, strict=True)
-    )
-    blocks = torch.cat([block for _, block in gradient.blocks()])
-    torch.testing.assert_close(blocks, dense)
-    some = torch.tensor([0, 3, 4, 17, 34])
-    torch.testing.assert_close(gradient.at(some), dense.flatten()[some])
-
-
-def test_blocks_share_one_buffer_of_bounded_size() -> None:
-    gradient = CapturedGradient([(torch.ones(1, 1000), torch.ones(1, 3000))], [1.0], 1000, 3000)
-    pointers = set()
-    for first, block in gradient.blocks():
-        pointers.add(block.data_ptr())
-        assert block.numel() <= captured_gradient.BLOCK
-        rows = first + block.shape[0]
-    assert rows == 1000
-    assert len(pointers) == 1
-
-
-@pytest.mark.usefixtures("_restores_threads")
-@pytest.mark.parametrize("size", [(7, 5000), (300, 64)], ids=str)
-def test_the_number_of_threads_changes_no_bit(size: tuple[int, int]) -> None:
-    generator = seeded()
-    passes = [[torch.randn(128, width, generator=generator) for width in size] for _ in range(2)]
-    gradient = CapturedGradient([(dy, x) for dy, x in passes], [1.0, 0.9], *size)
-    results = []
-    for threads in (1, 2, 3):
-        torch.set_num_threads(threads)
-        results.append(torch.cat([block.clone() for _, block in gradient.blocks()]))
-        assert torch.get_num_threads() == threads
-    assert all(torch.equal(results[0], result) for result in results)
-
-
-@pytest.mark.usefixtures("_restores_threads")
-def test_the_number_of_threads_changes_no_choice(monkeypatch) -> None:
-    monkeypatch.setattr(captured_gradient, "BLOCK", 300)
-    generator = seeded()
-    passes = [[torch.randn(8, width, generator=generator) for width in (70, 60)] for _ in range(2)]
-    gradient = CapturedGradient([(dy.round(), x.round()) for dy, x in passes], [1.0, 1.0], 70, 60)
-    occupied = torch.arange(0, 4200, 3)
-    dense = sum(dy.t() @ x for dy, x in gradient.passes)
-    for threads in (1, 2, 3, 7):
-        torch.set_num_threads(threads)
-        found = largest_empty_positions(gradient, occupied, 500)
-        assert found.tolist() == by_sorting(dense, occupied, 500)
-        assert torch.get_num_threads() == threads
-
-
-@pytest.mark.usefixtures("_restores_threads")
-def test_blocks_on_threads_come_in_order_from_bounded_memory(monkeypatch) -> None:
-    monkeypatch.setattr(captured_gradient, "BLOCK", 30)
-    gradient = CapturedGradient([(torch.ones(1, 300), torch.ones(1, 10))], [1.0], 300, 10)
-    torch.set_num_threads(3)
-    seen = []
-
-    def note(first: int, block: Tensor) -> int:
-        seen.append((block.data_ptr(), threading.get_ident(), torch.get_num_threads()))
-        return first
-
-    assert list(gradient.map_blocks(note)) == list(range(0, 300, 3))
-    buffers, workers, threads = map(set, zip(*seen, strict=True))
-    assert len(buffers) <= 3
-    assert 1 <= len(workers) <= 3
-    assert threading.get_ident() not in workers
-    assert threads == {1}
-    assert torch.get_num_threads() == 3
-
-
-@pytest.mark.usefixtures("_restores_threads")
-@pytest.mark.parametrize("leave", ["error", "early"])
-def test_threads_end_and_leave_torch_as_it_was(leave: str, monkeypatch) -> None:
-    monkeypatch.setattr(captured_gradient, "BLOCK", 30)
-    gradient = CapturedGradient([(torch.ones(1, 300), torch.ones(1, 10))], [1.0], 300, 10)
-    torch.set_num_threads(3)
-    before = threading.active_count()
-
-    def stop(first: int, block: Tensor) -> None:
-        if leave == "error" and first >= 60:
-            raise KeyError("no such block")
-
-    blocks = gradient.map_blocks(stop)
-    if leave == "error":
-        with pytest.raises(KeyError, match="no such block"):
-            list(blocks)
-    else:
-        next(blocks)
-        blocks.close()
-    assert threading.active_count() == before
-    assert torch.get_num_threads() == 3
-    with ThreadPoolExecutor(1) as newcomer:  # torch gives it the number that was set last
-        assert newcomer.submit(torch.get_num_threads).result() == 3
-
-
-@pytest.mark.usefixtures("_restores_threads")
-def test_sums_across_processes_keep_to_one_thread_and_their_order(monkeypatch) -> None:
-    monkeypatch.setattr(captured_gradient, "BLOCK", 30)
-    summed = []
-
-    def reduce(block: Tensor) -> Tensor:
-        summed.append((threading.get_ident(), int(block[0, 0])))
-        return block
-
-    rows = torch.arange(300.0)[None]
-    gradient = CapturedGradient([(rows, torch.ones(1, 10))], [1.0], 300, 10, reduce)
-    torch.set_num_threads(3)
-    assert list(gradient.map_blocks(lambda first, block: first)) == list(range(0, 300, 3))
-    assert summed == [(threading.get_ident(), first) for first in range(0, 300, 3)]
-
-
-# As rules of an evolution
 
 
 def dense_gradient(layer: tts.SparseLayer, passes: list[tuple[Tensor, Tensor]]) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,19 @@ def test_half_precision_rounds_as_torch_does(dtype):
 OUTSIDE = [-1, 1 << 30, -(1 << 31)]
 
 
+def check_all_raise(case):
+    """What reads the rows and columns of the matrix must notice the one that was damaged."""
+    for product in (
+        case.spmm,
+        case.sddmm,
+        partial(case.spmm_transposed, ordered=False),
+        partial(case.backward, ordered=False),
+        case.backward,
+    ):
+        with pytest.raises(ValueError, match="outside the layer"):
+            product()
+
+
 @pytest.mark.parametrize("index", [torch.int32, torch.int64], ids=str)
 @pytest.mark.parametrize("bad", OUTSIDE)
 @pytest.mark.parametrize("batch", [1, 2, 8, 16, 40])
@@ -192,15 +206,7 @@ def test_an_index_outside_raises(batch, bad, index):
     for position in (0, case.col.shape[0] // 2, case.col.shape[0] - 1):
         good = case.col[position].item()
         case.col[position] = bad
-        with pytest.raises(ValueError, match="outside the layer"):
-            case.spmm()
-        with pytest.raises(ValueError, match="outside the layer"):
-            case.sddmm()
-        with pytest.raises(ValueError, match="outside the layer"):
-            case.spmm_transposed(ordered=False)
-        for ordered in (False, True):
-            with pytest.raises(ValueError, match="outside the layer"):
-                case.backward(ordered=ordered)
+        check_all_raise(case)
         case.col[position] = good
         for damaged in (case.order.row_indices, case.order.permutation) if batch > 16 else ():
             good = damaged[position].item()
@@ -222,15 +228,7 @@ def test_a_row_pointer_outside_raises(size, batch, bad):
     for row in (0, size[0] // 2, size[0]):
         good = case.crow[row].item()
         case.crow[row] = bad
-        with pytest.raises(ValueError, match="outside the layer"):
-            case.spmm()
-        with pytest.raises(ValueError, match="outside the layer"):
-            case.sddmm()
-        with pytest.raises(ValueError, match="outside the layer"):
-            case.spmm_transposed(ordered=False)
-        for ordered in (False, True):
-            with pytest.raises(ValueError, match="outside the layer"):
-                case.backward(ordered=ordered)
+        check_all_raise(case)
         case.crow[row] = good
 
 

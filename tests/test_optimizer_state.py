@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from evolving_network import view_of
+from evolving_network import LAYERS, everything, same, view_of
 from torch import Tensor, nn, optim
 
 import torch_truly_sparse as tts
@@ -33,7 +33,6 @@ OPTIMIZERS: dict[str, tuple[type[optim.Optimizer], dict[str, Any]]] = {
     "ASGD": (optim.ASGD, {"t0": 1, "lambd": 0.0}),  # averages from the third step on
 }
 FUSED_ON_CPU = (optim.SGD, optim.Adam, optim.AdamW, optim.Adagrad)
-LAYERS = (tts.TrulySparseLinear, tts.MaskedLinear)
 
 
 def cases() -> list[Any]:
@@ -86,18 +85,6 @@ def train(model: nn.Module, optimizer: optim.Optimizer, steps: int, seed: int = 
         optimizer.step()
         losses.append(loss.item())
     return losses
-
-
-def everything(model: nn.Module, optimizer: optim.Optimizer) -> list[Tensor]:
-    """Copy all that an evolution could touch."""
-    state = [entry for held in optimizer.state.values() for entry in held.values()]
-    gradients = [parameter.grad for parameter in model.parameters()]
-    tensors = [*model.state_dict().values(), *gradients, *state]
-    return [tensor.clone() for tensor in tensors if isinstance(tensor, Tensor)]
-
-
-def same(first: list[Tensor], second: list[Tensor]) -> bool:
-    return len(first) == len(second) and all(map(torch.equal, first, second))
 
 
 # What follows, what stays, what is new

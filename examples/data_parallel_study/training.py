@@ -46,24 +46,10 @@ def run(job: Job) -> None:
     )
     steps = settings.samples // settings.batch_size
     evolution = evolving(model, optimizer, settings, steps, settings.seed)
-    parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "evolution": evolution}
-    done, seconds = 0, 0.0
-    saved = None if job.folder is None else tts.checkpoint.newest(job.folder / "epoch_*.pt")
-    if saved is not None:
-        progress = tts.checkpoint.resume(saved, **parts)
-        done, seconds = progress["epoch"], progress["seconds"]
-        say(f"going on from {saved.name}")
     say(f"phase 1: {ranks} ranks train one network")
-    for epoch in range(done + 1, settings.epochs_together + 1):
-        started = time.perf_counter()
-        loss = train_epoch(model, optimizer, batches(train, settings, epoch, rank, ranks))
-        seconds += time.perf_counter() - started
-        say(f"  epoch {epoch}: loss {loss:.3f}")
-        if job.folder is not None:
-            path = job.folder / f"epoch_{epoch}.pt"
-            tts.checkpoint.save(path, **parts, keep=2, epoch=epoch, seconds=seconds)
-        die_if_asked(job, epoch)
-    evolution.remove()
+    parts: dict[str, Any] = {"model": model, "optimizer": optimizer, "evolution": evolution}
+    together = range(1, settings.epochs_together + 1)
+    seconds = train_phase(job, train, parts, together, name="epoch_", keep=2)
     say(f"phase 1: {seconds:.1f} s, accuracy {accuracy(model.module, test):.3f}")
 
     # Phase 2: each rank trains and evolves a copy of its own on its part of the samples.
@@ -71,24 +57,10 @@ def run(job: Job) -> None:
     own_optimizer = torch.optim.SGD(own.parameters(), lr=settings.rate, fused=True)
     own_optimizer.load_state_dict(optimizer.state_dict())
     evolution = evolving(own, own_optimizer, settings, steps, settings.seed + 1 + rank)
+    say("phase 2: each rank trains a copy of its own; losses of rank 0")
     parts = {"model": own, "optimizer": own_optimizer, "evolution": evolution}
-    done, seconds = settings.epochs_together, 0.0
-    name = f"rank_{rank}_epoch_"
-    saved = None if job.folder is None else tts.checkpoint.newest(job.folder / f"{name}*.pt")
-    if saved is not None:
-        progress = tts.checkpoint.resume(saved, **parts)
-        done, seconds = progress["epoch"], progress["seconds"]
-    say("phase 2: each rank trains a copy of its own")
-    for epoch in range(done + 1, settings.epochs + 1):
-        started = time.perf_counter()
-        loss = train_epoch(own, own_optimizer, batches(train, settings, epoch, rank, ranks))
-        seconds += time.perf_counter() - started
-        say(f"  epoch {epoch}: loss {loss:.3f} (rank 0)")
-        if job.folder is not None:
-            path = job.folder / f"{name}{epoch}.pt"
-            tts.checkpoint.save(path, **parts, keep=1, epoch=epoch, seconds=seconds)
-        die_if_asked(job, epoch)
-    evolution.remove()
+    apart = range(settings.epochs_together + 1, settings.epochs + 1)
+    seconds = train_phase(job, train, parts, apart, name=f"rank_{rank}_epoch_", keep=1)
     say(f"phase 2: {seconds:.1f} s, accuracy of each copy {everyone(accuracy(own, test))}")
 
     # The copies become one network again.
@@ -98,6 +70,43 @@ def run(job: Job) -> None:
     say(f"merged: {seconds:.2f} s, accuracy {accuracy(own, test):.3f}")
     if job.save is not None and rank == 0:
         tts.checkpoint.save(job.save, model=own)
+
+
+def train_phase(
+    job: Job, train: Samples, parts: dict[str, Any], epochs: range, *, name: str, keep: int
+) -> float:
+    """Train and evolve to the end of a phase, from its newest checkpoint if there is one.
+
+    Args:
+        job: says where the checkpoints are, and when to die.
+        train: the samples of all ranks.
+        parts: `model`, `optimizer` and `evolution`.
+        epochs: of this phase.
+        name: of the checkpoints, before the number of the epoch.
+        keep: how many of them to keep.
+
+    Returns:
+        Seconds of training, those before the checkpoint included.
+    """
+    rank, ranks = dist.get_rank(), dist.get_world_size()
+    done, seconds = epochs.start - 1, 0.0
+    saved = None if job.folder is None else tts.checkpoint.newest(job.folder / f"{name}*.pt")
+    if saved is not None:
+        progress = tts.checkpoint.resume(saved, **parts)
+        done, seconds = progress["epoch"], progress["seconds"]
+        say(f"  going on from {saved.name}")
+    for epoch in range(done + 1, epochs.stop):
+        started = time.perf_counter()
+        own = batches(train, job.settings, epoch, rank, ranks)
+        loss = train_epoch(parts["model"], parts["optimizer"], own)
+        seconds += time.perf_counter() - started
+        say(f"  epoch {epoch}: loss {loss:.3f}")
+        if job.folder is not None:
+            path = job.folder / f"{name}{epoch}.pt"
+            tts.checkpoint.save(path, **parts, keep=keep, epoch=epoch, seconds=seconds)
+        die_if_asked(job, epoch)
+    parts["evolution"].remove()
+    return seconds
 
 
 def build(settings: Settings) -> nn.Sequential:

@@ -13,6 +13,7 @@ from .largest_gradients import largest_empty_positions
 from .layer_view import LayerView
 from .prune import smallest
 from .regrow import RegrowRule
+from .timetable import check_steps
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,7 @@ class MomentumRegrow(RegrowRule):
     def __post_init__(self) -> None:
         if not 0 <= self.momentum < 1:
             raise ValueError(f"`momentum` must lie in [0, 1), got {self.momentum}")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int):
-            raise TypeError(f"`steps` must be an int, got {type(self.steps).__name__}")
-        if self.steps < 1:
-            raise ValueError(f"`steps` must be at least 1, got {self.steps}")
+        check_steps(self.steps, "steps")
 
     @property
     def gradient_steps(self) -> int:

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+from .timetable import check_steps
+
 
 class Schedule(Protocol):
     """Gives the fraction of connections to replace."""
@@ -49,7 +51,7 @@ class Cosine:
 
     def __post_init__(self) -> None:
         _check_fraction(self.fraction)
-        _check_count(self.end, "end")
+        check_steps(self.end, "end")
 
     def __call__(self, step: int) -> float:
         """Give the fraction after `step` steps."""
@@ -76,7 +78,7 @@ class Linear:
 
     def __post_init__(self) -> None:
         _check_fraction(self.fraction)
-        _check_count(self.end, "end")
+        check_steps(self.end, "end")
 
     def __call__(self, step: int) -> float:
         """Give the fraction after `step` steps."""
@@ -102,7 +104,7 @@ class ByEpoch:
     steps_per_epoch: int
 
     def __post_init__(self) -> None:
-        _check_count(self.steps_per_epoch, "steps_per_epoch")
+        check_steps(self.steps_per_epoch, "steps_per_epoch")
 
     def __call__(self, step: int) -> float:
         """Give the fraction after the epochs that `step` steps complete."""
@@ -126,10 +128,3 @@ def as_schedule(fraction: float | Schedule) -> Schedule:
 def _check_fraction(fraction: float) -> None:
     if not 0 <= fraction <= 1:
         raise ValueError(f"`fraction` must lie in [0, 1], got {fraction}")
-
-
-def _check_count(count: int, name: str) -> None:
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise TypeError(f"`{name}` must be an int, got {type(count).__name__}")
-    if count < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {count}")

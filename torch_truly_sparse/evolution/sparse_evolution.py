@@ -26,6 +26,7 @@ from .regrow import RegrowRule
 from .rule_names import prune_rule, redistribution, regrow_rule, shrink_rule
 from .schedules import Schedule, as_schedule
 from .shrink import ShrinkRule
+from .timetable import check_steps, next_evolution
 
 # Those whose hook is in place. The optimizers hold them; this only looks on.
 _live: weakref.WeakSet[SparseEvolution] = weakref.WeakSet()
@@ -117,8 +118,9 @@ class SparseEvolution:
         self.shrink = shrink_rule(shrink)
         self.redistribute = redistribution(redistribute)
         self.fraction = as_schedule(fraction)
-        self.every = _count(every, "every")
-        self.stop = _count(stop, "stop")
+        check_steps(every, "every", optional=True)
+        check_steps(stop, "stop", optional=True)
+        self.every, self.stop = every, stop
         if generator is not None and not isinstance(generator, torch.Generator):
             raise TypeError(
                 f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"
@@ -251,20 +253,12 @@ class SparseEvolution:
             return
         self.steps += 1
         self._captures.end_step()
-        if self.steps == self._next_evolution(self.steps - 1):
+        if self.steps == next_evolution(self.steps - 1, self.every, self.stop):
             self.step()
         self._arm_if_due()
 
-    def _next_evolution(self, after: int) -> int | None:
-        """Give the first step later than `after` at which the network evolves by itself."""
-        if self.every is None:
-            return None
-        intervals = max(-(-after // self.every), 1)
-        step = intervals * self.every + 1
-        return step if self.stop is None or step <= self.stop else None
-
     def _arm_if_due(self) -> None:
-        upcoming = self._next_evolution(self.steps)
+        upcoming = next_evolution(self.steps, self.every, self.stop)
         if upcoming is not None and upcoming - self.steps <= self.regrow.gradient_steps:
             self.arm()
 
@@ -326,13 +320,3 @@ def _skipped(optimizer: Optimizer) -> bool:
     """
     found_inf = getattr(optimizer, "found_inf", None)
     return found_inf is not None and bool(found_inf)
-
-
-def _count(value: int | None, name: str) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an int or None, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {value}")
-    return value

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..topology import check_indices
+from .known_connections import layer_of, take_settings
 from .sparse_layer import SparseLayer
 from .truly_sparse_linear import TrulySparseLinear
 
@@ -58,22 +59,17 @@ class MaskedLinear(SparseLayer):
         """
         if not isinstance(layer, TrulySparseLinear):
             raise TypeError(f"`layer` must be a TrulySparseLinear, got {type(layer).__name__}")
-        masked = cls(
-            layer.in_features,
-            layer.out_features,
-            layer.bias is not None,
-            nnz=layer.nnz,
+        masked = layer_of(
+            cls,
+            layer.indices,
+            layer.values,
+            layer.bias,
+            out_features=layer.out_features,
+            in_features=layer.in_features,
             init=layer.init,
-            device="meta",
-            dtype=layer.values.dtype,
-        ).to_empty(device=layer.values.device)
-        masked.replace_topology(layer.indices)
-        masked.scatter_(masked.weight, layer.values)
-        masked.weight.requires_grad_(layer.values.requires_grad)
-        if layer.bias is not None and masked.bias is not None:
-            masked.bias.copy_(layer.bias)
-            masked.bias.requires_grad_(layer.bias.requires_grad)
-        return masked.train(layer.training)
+        )
+        take_settings(masked, layer.values, layer.bias, layer.training)
+        return masked
 
     @property
     def nnz(self) -> int:

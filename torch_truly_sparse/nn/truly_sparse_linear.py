@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,21 @@ from torch import Tensor, nn
 from .. import functional
 from ..ops import SCATTER_BATCH
 from ..topology import check_indices, from_positions, index_dtype
+from .coo_form import coo_tensor
+from .dense_form import dense_linear, positions_to_keep
 from .derived_orders import DerivedOrders
 from .init import Initializer
+from .known_connections import layer_of, take_settings
+from .parameter_memory import make_room
+from .precision import in_full_precision, keeping_full_precision
 from .sparse_layer import SparseLayer
+from .ways_in import (
+    check_replacement,
+    check_saved_bias,
+    check_saved_topology,
+    check_tensor,
+    holds_topology,
+)
 
 
 class TrulySparseLinear(SparseLayer):
@@ -113,28 +125,18 @@ class TrulySparseLinear(SparseLayer):
             [[3.0, 0.0, 4.0]]
         """
         indices, _ = check_indices(indices, out_features, in_features)
-        nnz = indices.shape[1]
-        for name, given, size in (("values", values, nnz), ("bias", bias, out_features)):
-            if given is None and name == "bias":
-                continue
-            if not isinstance(given, Tensor):
-                raise TypeError(f"`{name}` must be a torch.Tensor, got {type(given).__name__}")
-            if given.shape != (size,):
-                raise ValueError(f"`{name}` must have shape ({size},), got {tuple(given.shape)}")
-        layer = cls(
-            in_features,
-            out_features,
-            bias is not None,
-            nnz=nnz,
+        check_tensor("values", values, (indices.shape[1],))
+        if bias is not None:
+            check_tensor("bias", bias, (out_features,))
+        return layer_of(
+            cls,
+            indices,
+            values,
+            bias,
+            out_features=out_features,
+            in_features=in_features,
             init=init,
-            device="meta",
-            dtype=values.dtype,
-        ).to_empty(device=values.device)
-        layer.replace_topology(indices.to(values.device))
-        layer.values.copy_(values)
-        if layer.bias is not None and bias is not None:
-            layer.bias.copy_(bias)
-        return layer
+        )
 
     @classmethod
     @torch.no_grad()
@@ -161,17 +163,8 @@ class TrulySparseLinear(SparseLayer):
         """
         if not isinstance(linear, nn.Linear):
             raise TypeError(f"`linear` must be an nn.Linear, got {type(linear).__name__}")
-        if (density is None) == (mask is None):
-            raise TypeError("exactly one of `density` and `mask` must be given")
         weight = linear.weight
-        if mask is not None:
-            positions = _positions_of_mask(mask, weight)
-        else:
-            if not 0 <= density <= 1:  # type: ignore[operator]  # not None here
-                raise ValueError(f"`density` must lie in [0, 1], got {density}")
-            count = round(density * weight.numel())  # type: ignore[operator]
-            largest = weight.abs().flatten().topk(count, sorted=False).indices
-            positions = largest.sort().values
+        positions = positions_to_keep(weight, density, mask)
         indices = from_positions(positions, linear.out_features, linear.in_features)
         layer = cls.from_indices(
             indices,
@@ -180,34 +173,17 @@ class TrulySparseLinear(SparseLayer):
             out_features=linear.out_features,
             in_features=linear.in_features,
         )
-        layer.values.requires_grad_(weight.requires_grad)
-        if layer.bias is not None:
-            layer.bias.requires_grad_(linear.bias.requires_grad)
-        return layer.train(linear.training)
+        take_settings(layer, weight, linear.bias, linear.training)
+        return layer
 
-    @torch.no_grad()
     def to_dense(self) -> nn.Linear:
         """Copy into an `nn.Linear`, with zeros where there is no connection.
 
         Cost: O(in_features * out_features) memory, unlike everything else here.
         """
         indices = self._checked_indices()
-        dense = nn.utils.skip_init(
-            nn.Linear,
-            self.in_features,
-            self.out_features,
-            self.bias is not None,
-            device=self.values.device,
-            dtype=self.values.dtype,
-        )
-        dense.weight.zero_()
-        dense.weight[indices[0].long(), indices[1].long()] = self.values
-        dense.weight.requires_grad_(self.values.requires_grad)
-        if self.bias is not None:
-            dense.bias.copy_(self.bias)
-            dense.bias.requires_grad_(self.bias.requires_grad)
-        dense.train(self.training)
-        return cast(nn.Linear, dense)
+        dense = dense_linear(indices, self.values, self.bias, self.out_features, self.in_features)
+        return dense.train(self.training)
 
     @property
     def nnz(self) -> int:
@@ -226,11 +202,7 @@ class TrulySparseLinear(SparseLayer):
         For people: it widens the indices to int64, 16 bytes a weight. No inner path uses it.
         """
         indices = self._checked_indices()
-        size = (self.out_features, self.in_features)
-        values: Tensor = _InThisTopology.apply(self.values)  # type: ignore[no-untyped-call]
-        return torch.sparse_coo_tensor(
-            indices.long(), values, size, is_coalesced=True, check_invariants=False
-        )
+        return coo_tensor(indices, self.values, self.out_features, self.in_features)
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply `output = input @ W.T + bias`.
@@ -280,12 +252,7 @@ class TrulySparseLinear(SparseLayer):
     @torch.no_grad()
     def replace_topology(self, indices: Tensor) -> None:
         """Put a topology of the same nnz in place, as `SparseLayer.replace_topology` says."""
-        indices, crow_indices = check_indices(indices, self.out_features, self.in_features)
-        if indices.shape[1] != self.nnz:
-            raise ValueError(
-                f"`indices` must hold {self.nnz} connections, one for each of `values`, "
-                f"got {indices.shape[1]}"
-            )
+        indices, crow_indices = check_replacement(self, indices)
         self._derived.adopt(self.indices.copy_(indices), crow_indices)
 
     @torch.no_grad()
@@ -304,12 +271,7 @@ class TrulySparseLinear(SparseLayer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "indices" and "indices" in self.__dict__.get("_buffers", ()):
-            indices, crow_indices = check_indices(value, self.out_features, self.in_features)
-            if indices.shape[1] != self.nnz:
-                raise ValueError(
-                    f"`indices` must hold {self.nnz} connections, one for each of `values`, "
-                    f"got {indices.shape[1]}"
-                )
+            indices, crow_indices = check_replacement(self, value)
             if indices is value or indices.data_ptr() == value.data_ptr():
                 with torch.inference_mode(False):
                     indices = indices.clone()  # what the user goes on to write stays theirs
@@ -330,16 +292,7 @@ class TrulySparseLinear(SparseLayer):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TrulySparseLinear:
         """Move or convert the layer; in `half()` and `bfloat16()` the weights stay float32."""
-
-        def convert(tensor: Tensor) -> Tensor:
-            converted = fn(tensor)
-            if not tensor.is_floating_point():
-                return tensor.to(converted.device) if converted.dtype != tensor.dtype else converted
-            if converted.dtype in functional.HALVES:
-                return tensor.to(converted.device, torch.float32)
-            return converted
-
-        super()._apply(convert, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(keeping_full_precision(fn), recurse)  # type: ignore[no-untyped-call]
         self._derived.forget()  # moved by `.to`, or emptied by `to_empty`
         return self
 
@@ -360,66 +313,35 @@ class TrulySparseLinear(SparseLayer):
                 as it was.
         """
         assign = local_metadata.get("assign_to_params_buffers", False)
-        saved = [key in state_dict for key in (prefix + "indices", prefix + "values")]
-        crow_indices = None
-        if all(saved):
-            indices, crow_indices = self._check_state(state_dict, prefix, assign)
+        try:
+            with_topology = holds_topology(state_dict, prefix)
+        except ValueError as error:
+            error_msgs.append(str(error))
+            return
+        if with_topology:
+            indices, crow_indices = check_saved_topology(self, state_dict, prefix, assign=assign)
             self._resize(indices.shape[1])
             state_dict = {**state_dict, prefix + "indices": indices}
             for key in prefix + "values", prefix + "bias":
                 # `assign=True` would put a half where the weights are float32.
-                if assign and key in state_dict and state_dict[key].dtype in functional.HALVES:
-                    state_dict[key] = state_dict[key].float()
-        elif any(saved):
-            error_msgs.append(_alone(prefix, saved))
-            return
+                if assign and key in state_dict:
+                    state_dict[key] = in_full_precision(state_dict[key])
         errors = len(error_msgs)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
         self._derived.forget()
-        if crow_indices is not None and len(error_msgs) == errors:
+        if with_topology and len(error_msgs) == errors:
             self._derived.adopt(self.indices, crow_indices.to(self.indices.device))
 
     def check_state(
         self, state_dict: Mapping[str, Any], prefix: str = "", *, assign: bool = False
     ) -> None:
         """Check a saved topology and its values, as `SparseLayer.check_state` says."""
-        saved = [key in state_dict for key in (prefix + "indices", prefix + "values")]
-        if all(saved):
-            self._check_state(state_dict, prefix, assign)
-        elif any(saved):
-            raise ValueError(_alone(prefix, saved))
-        elif self.bias is not None and prefix + "bias" in state_dict:
-            bias = state_dict[prefix + "bias"]
-            self._check_saved(prefix + "bias", bias, (self.out_features,), assign)
-
-    def _check_state(
-        self, state_dict: Mapping[str, Any], prefix: str, assign: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Raise before anything is changed; give the indices and their row pointers."""
-        indices, crow_indices = check_indices(
-            state_dict[prefix + "indices"], self.out_features, self.in_features
-        )
-        if indices.shape[1] != self.nnz:
-            self.check_resizable()
-        wanted: dict[str, tuple[int, ...]] = {"values": (indices.shape[1],)}
-        if self.bias is not None and prefix + "bias" in state_dict:
-            wanted["bias"] = (self.out_features,)
-        for name, shape in wanted.items():
-            self._check_saved(prefix + name, state_dict[prefix + name], shape, assign)
-        return indices, crow_indices
-
-    def _check_saved(self, key: str, saved: Any, shape: tuple[int, ...], assign: bool) -> None:
-        """Raise before anything is changed what would fail half-way."""
-        if not isinstance(saved, Tensor):
-            raise TypeError(f"`{key}` must be a torch.Tensor, got {type(saved).__name__}")
-        if saved.shape != shape:
-            raise ValueError(f"`{key}` must have shape {shape}, got {tuple(saved.shape)}")
-        if saved.layout != torch.strided:
-            raise ValueError(f"`{key}` must be a strided tensor, got layout {saved.layout}")
-        if saved.is_meta and not self.values.is_meta and not assign:
-            raise ValueError(f"`{key}` is on the meta device and has no content to load")
+        if holds_topology(state_dict, prefix):
+            check_saved_topology(self, state_dict, prefix, assign=assign)
+        else:
+            check_saved_bias(self, state_dict, prefix, assign=assign)
 
     def _resize(self, nnz: int) -> None:
         """Make room for another number of connections; `values` stays the same object."""
@@ -427,51 +349,7 @@ class TrulySparseLinear(SparseLayer):
             return
         self.check_resizable()
         dtype = index_dtype(self.out_features, self.in_features, nnz)
-        device = self.indices.device
-        self.values.grad = None
         with torch.inference_mode(False):
-            self._buffers["indices"] = torch.empty((2, nnz), dtype=dtype, device=device)
-            room = self.values.new_empty(nnz)
-            # A graph that is still alive (a kept loss) holds the node that accumulates this
-            # gradient, with the size of old; torch makes a new one when the dtype changes.
-            other = torch.float64 if room.dtype == torch.float32 else torch.float32
-            self.values.data = room.new_empty(0, dtype=other)
-            self.values.data = room
+            self._buffers["indices"] = self.indices.new_empty((2, nnz), dtype=dtype)
+        make_room(self.values, nnz)
         self._derived.forget()
-
-
-def _alone(prefix: str, saved: list[bool]) -> str:
-    missing = "indices" if saved[1] else "values"
-    return (
-        f"`{prefix}{missing}` is missing: values mean nothing without their positions. "
-        "Save and load both, or neither."
-    )
-
-
-class _InThisTopology(torch.autograd.Function):
-    """The values themselves; a backward pass after they changed raises torch's own error.
-
-    Evolution would otherwise let the gradient reach the wrong connections in silence.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        ctx.save_for_backward(values)
-        return values.view_as(values)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        _ = ctx.saved_tensors  # checks that they have not changed in place
-        return gradient
-
-
-def _positions_of_mask(mask: Tensor, weight: Tensor) -> Tensor:
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-        got = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
-        raise TypeError(f"`mask` must be a bool tensor, got {got}")
-    if mask.shape != weight.shape:
-        raise ValueError(
-            f"`mask` must have the shape of the weight {tuple(weight.shape)}, "
-            f"got {tuple(mask.shape)}"
-        )
-    return mask.flatten().nonzero().squeeze(1).to(weight.device)

@@ -1,0 +1,125 @@
+"""Every program of benchmarks/ runs, and says so where something is wrong."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from small_benchmarks import ALIGNED, INSTANT, SMALL, results_of
+
+from benchmarks import evolution, layer, products, small_layer, threads
+from benchmarks import report as report_module
+from benchmarks.command_line import main
+from benchmarks.competitors import OURS
+from benchmarks.results import BOTH, OK, SCHEMA, WRONG, Results, Row
+from benchmarks.shapes import Shape
+from benchmarks.timing import Timing
+from torch_truly_sparse import GradientRegrow, ops
+
+pytestmark = pytest.mark.usefixtures("_one_thread_in_benchmarks")
+
+
+def test_the_layer_benchmark_runs_writes_and_is_read_back(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    output, plot = tmp_path / "new" / "layer.json", tmp_path / "layer.png"
+    arguments = ["--quick", "--threads", "1", "--competitors", f"{OURS},dense"]
+    arguments += ["--shapes", "48x32x8@0.1,48x32x8@0.5", "--seed", "5"]
+    status = main(layer.BENCHMARK, [*arguments, "--output", str(output), "--plot", str(plot)])
+    printed = capsys.readouterr().out
+    assert status == 0
+    record = json.loads(output.read_text())
+    assert record["schema"] == SCHEMA
+    assert record["settings"]["seed"] == 5
+    assert record["settings"]["shapes"] == ["48x32x8@0.1", "48x32x8@0.5"]
+    assert record["versions"]["torch"] == torch.__version__
+    assert all(row["timing"]["median"] > 0 for row in record["rows"])
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    results = Results.read(output)
+    assert len(results.rows) == 2 * (2 * 2 + 2)
+    assert layer.report(results) + "\n" == printed
+    plot.unlink()
+    assert report_module.main([str(output), "--plot", str(plot)]) == 0
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out == printed
+    assert replace(results, rows=[]).shapes == []
+
+
+def test_the_program_fails_where_we_are_wrong(tmp_path, monkeypatch):
+    monkeypatch.setattr(layer, "time_shape", lambda shape, *_: [Row(shape, OURS, BOTH, 1, WRONG)])
+    arguments = ["--quick", "--threads", "1", "--output", str(tmp_path / "x.json")]
+    assert main(layer.BENCHMARK, arguments) == 1
+
+
+def test_the_products_run():
+    rows = products.time_shape(SMALL, INSTANT, 0, {})
+    assert [row.measure for row in rows] == ["forward", "dX", "dW", "backward"]
+    assert all(row.status == OK and row.timing is not None for row in rows)
+    assert "The products" in products.report(results_of("products", rows))
+
+
+def test_the_threads_run(tmp_path):
+    rows = threads.time_shape(SMALL, [1, 2], INSTANT, 0)
+    assert {(row.subject, row.threads) for row in rows} == {
+        (name, count) for name in (OURS, "dense") for count in (1, 2)
+    }
+    assert "1 / 2" in threads.report(results_of("threads", rows))
+    assert [threads.numbers_of_threads(most) for most in (1, 2, 3, 8)] == [
+        [1],
+        [1, 2],
+        [1, 2, 3],
+        [1, 2, 4, 8],
+    ]
+
+
+def test_tiny_layers_run():
+    rows = small_layer.time_shape(Shape(8, 8, 1, 0.5), INSTANT, 0)
+    assert len(rows) == 4
+    assert "8x8x1@0.5" in small_layer.report(results_of("small_layer", rows))
+
+
+def test_evolutions_run():
+    rows = evolution.time_random(SMALL, INSTANT, 0) + evolution.time_gradient(ALIGNED, INSTANT, 0)
+    assert [(row.subject, row.measure) for row in rows] == [
+        (OURS, "evolution"),
+        (OURS, "step"),
+        (OURS, "step+evolution"),
+        ("dense", "dW"),
+    ]
+    assert all(row.status == OK and row.timing is not None for row in rows)
+    text = evolution.report(results_of("evolution", rows))
+    assert f"| {SMALL} " in text
+    assert f"| {ALIGNED} " in text
+
+
+def test_an_evolution_is_by_hand_what_the_report_says():
+    def row(subject: str, measure: str, seconds: float) -> Row:
+        return Row(ALIGNED, subject, measure, 1, OK, timing=Timing((seconds,), 1))
+
+    rows = [row(OURS, "step", 0.003), row(OURS, "step+evolution", 0.033)]
+    rows.append(row("dense", "dW", 0.02))
+    last = evolution.report(results_of("evolution", rows)).strip().splitlines()[-1]
+    assert [cell.strip() for cell in last.split("|")[-3:-1]] == ["30.0", "1.50"]
+
+
+@pytest.mark.parametrize("what", ["weights", "choice"])
+def test_an_evolution_that_is_wrong_is_reported_and_not_timed(what, monkeypatch):
+    if what == "weights":
+        survey = evolution.Training.survey
+
+        def spoiled(training):
+            positions, weights, momentum = survey(training)
+            return positions, weights, momentum + len(training.evolution.history)
+
+        monkeypatch.setattr(evolution.Training, "survey", spoiled)
+        rows = evolution.time_random(SMALL, INSTANT, 0)
+        assert "connections changed" in rows[0].detail
+    else:
+
+        def lowest(self, view, survivors, count, *, generator):
+            return ops.empty_positions(survivors, torch.arange(count))
+
+        monkeypatch.setattr(GradientRegrow, "select", lowest)
+        rows = evolution.time_gradient(ALIGNED, INSTANT, 0)
+        assert "larger gradient" in rows[0].detail
+    assert all(row.status == WRONG and row.timing is None for row in rows)
+    assert "wrong" in evolution.report(results_of("evolution", rows))

@@ -1,0 +1,103 @@
+"""Arguments of `sparse_linear` that do not fit are named; unusual ones that do are computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from torch_truly_sparse import TrulySparseLinear
+from torch_truly_sparse.functional import sparse_linear
+
+
+def _call(**changes: object) -> Tensor:
+    arguments = {
+        "input": torch.ones(2, 5),
+        "indices": torch.tensor([[0, 1, 1], [4, 0, 2]]),
+        "values": torch.ones(3),
+        "bias": torch.ones(4),
+        "out_features": 4,
+    }
+    return sparse_linear(**{**arguments, **changes})
+
+
+ONES = torch.ones(3)
+INDICES = torch.tensor([[0, 1, 1], [4, 0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"input": np.ones((2, 5))}, TypeError, "`input` must be a torch.Tensor, got ndarray"),
+        ({"input": torch.ones(())}, ValueError, "got a scalar"),
+        ({"input": torch.ones(2, 4)}, ValueError, "outside .*in_features"),
+        (
+            {"input": torch.ones(2, 5).double()},
+            TypeError,
+            "must share one dtype, got torch.float64",
+        ),
+        ({"input": torch.ones(2, 5).int()}, TypeError, "must share one dtype, got torch.int32"),
+        ({"indices": INDICES.numpy()}, TypeError, "`indices` must be a torch.Tensor, got ndarray"),
+        ({"indices": INDICES.tolist()}, TypeError, "`indices` must be a torch.Tensor, got list"),
+        ({"indices": INDICES.float()}, TypeError, "`indices` must be int32 or int64"),
+        ({"indices": INDICES.short()}, TypeError, "`indices` must be int32 or int64"),
+        ({"indices": INDICES.bool()}, TypeError, "`indices` must be int32 or int64"),
+        ({"indices": INDICES.to_sparse()}, TypeError, "`indices` must be a strided tensor"),
+        ({"indices": INDICES.t()}, ValueError, r"`indices` must have shape \(2, nnz\)"),
+        ({"indices": INDICES[0]}, ValueError, r"`indices` must have shape \(2, nnz\)"),
+        ({"indices": INDICES[None]}, ValueError, r"`indices` must have shape \(2, nnz\)"),
+        ({"indices": INDICES.flip(1)}, ValueError, "`indices` must be sorted"),
+        ({"indices": INDICES - 1}, ValueError, r"is \(-1, 3\), whose output unit is outside"),
+        ({"indices": INDICES + 2}, ValueError, r"is \(2, 6\), whose input unit is outside"),
+        ({"values": ONES[:2]}, ValueError, r"`values` must have shape \(3,\), .* got \(2,\)"),
+        ({"values": ONES[None]}, ValueError, r"`values` must have shape \(3,\), .* got \(1, 3\)"),
+        ({"values": ONES.double()}, TypeError, "must share one dtype"),
+        ({"values": ONES.double().requires_grad_()}, TypeError, "must share one dtype"),
+        ({"bias": torch.ones(3)}, ValueError, r"`bias` must have shape \(4,\)"),
+        ({"bias": torch.ones(4).double()}, TypeError, "must share one dtype"),
+        ({"out_features": 1}, ValueError, r"outside \[0, out_features\) = \[0, 1\)"),
+        ({"out_features": -1}, ValueError, "`out_features` must not be negative, got -1"),
+        ({"out_features": 4.0}, TypeError, "`out_features` must be an int, got float"),
+        ({"out_features": True}, TypeError, "`out_features` must be an int, got bool"),
+        ({"values": [1.0] * 3}, TypeError, "`values` must be a torch.Tensor, got list"),
+        ({"values": None}, TypeError, "`values` must be a torch.Tensor, got NoneType"),
+        ({"values": ONES.numpy()}, TypeError, "`values` must be a torch.Tensor"),
+        ({"values": ONES.to_sparse()}, TypeError, "`values` must be a strided tensor"),
+        ({"bias": [1.0] * 4}, TypeError, "`bias` must be a torch.Tensor, got list"),
+        ({"bias": torch.ones(4).to_sparse()}, TypeError, "`bias` must be a strided"),
+        ({"input": torch.ones(2, 5).to_sparse()}, TypeError, "`input` must be a strided"),
+        ({"input": torch.ones(2, 5).to("meta")}, ValueError, "one device"),
+        ({"indices": INDICES.to("meta")}, ValueError, "one device"),
+        ({"values": ONES.to("meta")}, ValueError, "one device"),
+    ],
+)
+def test_sparse_linear_names_the_argument_that_does_not_fit(changes, error, text):
+    with pytest.raises(error, match=text):
+        _call(**changes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64, torch.int64])
+def test_dtypes_without_a_kernel_are_refused_by_name(dtype):
+    changes = {"input": torch.ones(2, 5), "values": ONES, "bias": torch.ones(4)}
+    with pytest.raises((TypeError, ValueError), match="must be float32 or float64"):
+        _call(**{name: tensor.to(dtype) for name, tensor in changes.items()})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_nonfinite_values_are_values_like_any_other(number):
+    values = ONES.clone()
+    values[1] = number
+    y = _call(values=values)
+    assert y[:, [0, 2, 3]].isfinite().all()
+    assert not y[:, 1].isfinite().any()
+    layer = TrulySparseLinear(5, 4, nnz=3)
+    layer.values.data.fill_(number)
+    other = TrulySparseLinear(5, 4, nnz=7)
+    other.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(other.values, layer.values, equal_nan=True, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("sizes", [(np.int64(5), 4), (5, np.int64(4))])
+def test_sizes_may_be_numpy_integers(sizes):
+    assert TrulySparseLinear(*sizes, nnz=np.int64(3)).nnz == 3

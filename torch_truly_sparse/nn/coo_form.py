@@ -1,0 +1,46 @@
+"""The weights as torch's own sparse tensor, in which gradients flow back to the values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def coo_tensor(indices: Tensor, values: Tensor, out_features: int, in_features: int) -> Tensor:
+    """Make a coalesced torch.sparse_coo_tensor (out_features, in_features).
+
+    Args:
+        indices: (2, nnz), checked: torch reads them as they are.
+        values: (nnz,). A backward pass after they were changed in place raises torch's error.
+        out_features: number of output units.
+        in_features: number of input units.
+
+    Cost: the indices are widened to int64, 16 bytes a weight.
+    """
+    followed: Tensor = _InThisTopology.apply(values)  # type: ignore[no-untyped-call]
+    return torch.sparse_coo_tensor(
+        indices.long(),
+        followed,
+        (out_features, in_features),
+        is_coalesced=True,
+        check_invariants=False,
+    )
+
+
+class _InThisTopology(torch.autograd.Function):
+    """The values themselves; a backward pass after they changed raises torch's own error.
+
+    Evolution would otherwise let the gradient reach the wrong connections in silence.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        _ = ctx.saved_tensors  # checks that they have not changed in place
+        return gradient

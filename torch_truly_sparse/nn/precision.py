@@ -1,0 +1,37 @@
+"""The precision of weights: float32 or float64, also where all around them is made half."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..functional import HALVES
+
+
+def in_full_precision(tensor: Tensor) -> Tensor:
+    """Give a bfloat16 or float16 tensor as float32, any other as it is."""
+    return tensor.float() if tensor.dtype in HALVES else tensor
+
+
+def keeping_full_precision(convert: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Keep weights float32 where `nn.Module.half()` and the like would make them half.
+
+    Args:
+        convert: what is to be done to every tensor of a layer.
+
+    Returns:
+        A function that moves and converts as `convert` does, but gives float32 where that gives a
+        half, and leaves integers their dtype.
+    """
+
+    def keep(tensor: Tensor) -> Tensor:
+        converted = convert(tensor)
+        if not tensor.is_floating_point():
+            return tensor.to(converted.device) if converted.dtype != tensor.dtype else converted
+        if converted.dtype in HALVES:
+            return tensor.to(converted.device, torch.float32)
+        return converted
+
+    return keep
