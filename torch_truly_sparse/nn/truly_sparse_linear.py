@@ -223,13 +223,18 @@ class TrulySparseLinear(SparseLayer):
     def weight(self) -> Tensor:
         """W as a coalesced torch.sparse_coo_tensor; gradients flow to `values`.
 
-        For people: it widens the indices to int64, 16 bytes a weight. No inner path uses it.
+        A copy, for people: what is written into it does not reach the layer; write into `values`.
+        It widens the indices to int64, 20 bytes a weight. No inner path uses it.
         """
         indices = self._checked_indices()
         size = (self.out_features, self.in_features)
         values: Tensor = _InThisTopology.apply(self.values)  # type: ignore[no-untyped-call]
         return torch.sparse_coo_tensor(
-            indices.long(), values, size, is_coalesced=True, check_invariants=False
+            indices.to(torch.int64, copy=True),
+            values,
+            size,
+            is_coalesced=True,
+            check_invariants=False,
         )
 
     def forward(self, input: Tensor) -> Tensor:
@@ -317,6 +322,12 @@ class TrulySparseLinear(SparseLayer):
                 self._buffers["indices"] = indices.to(self.values.device)
                 self._derived.adopt(self.indices, crow_indices.to(self.values.device))
             return
+        if name == "weight":
+            raise AttributeError(
+                "`weight` cannot be assigned: it is a copy of `values` in the topology of "
+                "`indices`. Write into `layer.values`, or take the weights of a dense layer with "
+                "`TrulySparseLinear.from_dense(linear, density=...)`"
+            )
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -418,6 +429,8 @@ class TrulySparseLinear(SparseLayer):
             raise ValueError(f"`{key}` must have shape {shape}, got {tuple(saved.shape)}")
         if saved.layout != torch.strided:
             raise ValueError(f"`{key}` must be a strided tensor, got layout {saved.layout}")
+        if assign and not saved.is_floating_point():
+            raise TypeError(f"`{key}` must be of floating point to be assigned, got {saved.dtype}")
         if saved.is_meta and not self.values.is_meta and not assign:
             raise ValueError(f"`{key}` is on the meta device and has no content to load")
 
@@ -449,7 +462,7 @@ def _alone(prefix: str, saved: list[bool]) -> str:
 
 
 class _InThisTopology(torch.autograd.Function):
-    """The values themselves; a backward pass after they changed raises torch's own error.
+    """A copy of the values; a backward pass after they changed raises torch's own error.
 
     Evolution would otherwise let the gradient reach the wrong connections in silence.
     """
@@ -457,7 +470,7 @@ class _InThisTopology(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
         ctx.save_for_backward(values)
-        return values.view_as(values)
+        return values.clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
