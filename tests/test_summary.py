@@ -85,7 +85,7 @@ def test_a_model_without_linear_layers_has_an_empty_table():
     [
         (([], None), TypeError, "`model` must be an nn.Module, got list"),
         ((nn.Linear(2, 2), 0), ValueError, "`batch` must be at least 1, got 0"),
-        ((nn.Linear(2, 2), 2.0), TypeError, "`batch` must be an int or None, got float"),
+        ((nn.Linear(2, 2), 2.0), TypeError, "`batch` must be an int, got float"),
         ((nn.Linear(2, 2, device="meta"), 2), ValueError, "is on the meta device and cannot be"),
     ],
 )

@@ -16,6 +16,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.optim import Optimizer
 
+from .topology import as_int
+
 _FORMAT = "torch_truly_sparse checkpoint 1"
 _PARTS = {"format", "model", "optimizer", "ranks"}
 
@@ -285,9 +287,7 @@ def _numbers(path: Path) -> list[int]:
 
 
 def _check_keep(keep: int, path: Path) -> None:
-    if isinstance(keep, bool) or not isinstance(keep, int):
-        raise TypeError(f"`keep` must be an int or None, got {type(keep).__name__}")
-    if keep < 1:
+    if as_int(keep, "keep") < 1:
         raise ValueError(f"`keep` must be at least 1, got {keep}")
     if not _numbers(path):
         raise ValueError(f"`keep` needs a number in the name of the file, got {path.name!r}")

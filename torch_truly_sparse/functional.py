@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .ops import differentiable as ops
-from .topology import check_indices
+from .topology import as_int, check_indices
 
 HALVES = (torch.bfloat16, torch.float16)
 """The dtypes of activations whose weights stay float32."""
@@ -51,8 +51,8 @@ def sparse_linear(
         >>> sparse_linear(torch.ones(1, 2), indices, torch.tensor([3.0, 4.0]), out_features=3)
         tensor([[3., 0., 4.]])
     """
-    if isinstance(out_features, bool) or not isinstance(out_features, int):
-        raise TypeError(f"`out_features` must be an int, got {type(out_features).__name__}")
+    if type(out_features) is not int:  # compiled code knows no NumPy integers
+        out_features = as_int(out_features, "out_features")
     if out_features < 0:
         raise ValueError(f"`out_features` must not be negative, got {out_features}")
     if not isinstance(input, Tensor):

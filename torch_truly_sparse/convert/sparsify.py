@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from ..topology import Distribution
+from ..topology import Distribution, as_float
 from ..topology import distribution as distribution_of
 from .layers import draw, keep_largest, keep_nonzero
 from .materialise import check_materialisable, materialise
@@ -175,12 +175,13 @@ def _densities(per_layer: Mapping[str, float] | None) -> Mapping[str, float]:
     if not isinstance(per_layer, Mapping):
         raise TypeError(f"`per_layer` must map globs to densities, got {type(per_layer).__name__}")
     as_globs("per_layer", per_layer)
-    for glob, density in per_layer.items():
-        if isinstance(density, bool) or not isinstance(density, int | float):
-            raise TypeError(f"`per_layer[{glob!r}]` must be a number, got {type(density).__name__}")
+    densities = {}
+    for glob, given in per_layer.items():
+        density = as_float(given, f"per_layer[{glob!r}]")
         if not 0 <= density <= 1:
             raise ValueError(f"`per_layer[{glob!r}]` must lie in [0, 1], got {density}")
-    return per_layer
+        densities[glob] = density
+    return densities
 
 
 def _check_content(names: ModuleNames, layers: Iterable[nn.Linear], init: str) -> None:

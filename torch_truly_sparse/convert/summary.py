@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..nn import TrulySparseLinear
+from ..topology import as_int
 
 _UNITS = ("kB", "MB", "GB", "TB")
 _REPEATS = 5  # of each measured form; the median counts
@@ -137,8 +138,7 @@ def summary(model: nn.Module, *, batch: int | None = None) -> ModelSummary:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
-    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int)):
-        raise TypeError(f"`batch` must be an int or None, got {type(batch).__name__}")
+    batch = None if batch is None else as_int(batch, "batch")
     if batch is not None and batch < 1:
         raise ValueError(f"`batch` must be at least 1, got {batch}")
     rows, counted = [], set()

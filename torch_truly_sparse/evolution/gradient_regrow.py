@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..topology import random_empty_positions
+from ..topology import as_int, random_empty_positions
 from .largest_gradients import largest_empty_positions
 from .layer_view import LayerView
 from .prune import smallest
@@ -128,8 +128,7 @@ class MomentumRegrow(RegrowRule):
     def __post_init__(self) -> None:
         if not 0 <= self.momentum < 1:
             raise ValueError(f"`momentum` must lie in [0, 1), got {self.momentum}")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int):
-            raise TypeError(f"`steps` must be an int, got {type(self.steps).__name__}")
+        object.__setattr__(self, "steps", as_int(self.steps, "steps"))
         if self.steps < 1:
             raise ValueError(f"`steps` must be at least 1, got {self.steps}")
 

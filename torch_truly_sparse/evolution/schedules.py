@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, SupportsFloat
+
+from ..topology import as_float, as_int
 
 
 class Schedule(Protocol):
@@ -22,7 +24,7 @@ class Constant:
     fraction: float
 
     def __post_init__(self) -> None:
-        _check_fraction(self.fraction)
+        object.__setattr__(self, "fraction", _fraction(self.fraction))
 
     def __call__(self, step: int) -> float:
         """Give the fraction."""
@@ -48,8 +50,8 @@ class Cosine:
     end: int
 
     def __post_init__(self) -> None:
-        _check_fraction(self.fraction)
-        _check_count(self.end, "end")
+        object.__setattr__(self, "fraction", _fraction(self.fraction))
+        object.__setattr__(self, "end", _count(self.end, "end"))
 
     def __call__(self, step: int) -> float:
         """Give the fraction after `step` steps."""
@@ -75,8 +77,8 @@ class Linear:
     end: int
 
     def __post_init__(self) -> None:
-        _check_fraction(self.fraction)
-        _check_count(self.end, "end")
+        object.__setattr__(self, "fraction", _fraction(self.fraction))
+        object.__setattr__(self, "end", _count(self.end, "end"))
 
     def __call__(self, step: int) -> float:
         """Give the fraction after `step` steps."""
@@ -102,7 +104,8 @@ class ByEpoch:
     steps_per_epoch: int
 
     def __post_init__(self) -> None:
-        _check_count(self.steps_per_epoch, "steps_per_epoch")
+        steps = _count(self.steps_per_epoch, "steps_per_epoch")
+        object.__setattr__(self, "steps_per_epoch", steps)
 
     def __call__(self, step: int) -> float:
         """Give the fraction after the epochs that `step` steps complete."""
@@ -116,20 +119,22 @@ def as_schedule(fraction: float | Schedule) -> Schedule:
         TypeError: it is neither.
         ValueError: the number is out of range.
     """
-    if isinstance(fraction, int | float) and not isinstance(fraction, bool):
-        return Constant(fraction)
+    if isinstance(fraction, SupportsFloat) and not isinstance(fraction, bool):
+        return Constant(float(fraction))
     if callable(fraction) and not isinstance(fraction, type):
         return fraction
     raise TypeError(f"`fraction` must be a number or a schedule, got {fraction!r}")
 
 
-def _check_fraction(fraction: float) -> None:
+def _fraction(fraction: float) -> float:
+    fraction = as_float(fraction, "fraction")
     if not 0 <= fraction <= 1:
         raise ValueError(f"`fraction` must lie in [0, 1], got {fraction}")
+    return fraction
 
 
-def _check_count(count: int, name: str) -> None:
-    if isinstance(count, bool) or not isinstance(count, int):
-        raise TypeError(f"`{name}` must be an int, got {type(count).__name__}")
+def _count(count: int, name: str) -> int:
+    count = as_int(count, name)
     if count < 1:
         raise ValueError(f"`{name}` must be at least 1, got {count}")
+    return count

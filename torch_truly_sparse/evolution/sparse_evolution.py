@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..nn import SparseLayer
+from ..topology import as_float, as_int
 from .captured_gradient import Reduce
 from .gradient_capture import GradientCaptures
 from .layer_step import LayerStep, plan_prune, plan_regrow
@@ -155,7 +156,7 @@ class SparseEvolution:
             RuntimeError: ranks that train together do not hold one topology, or it failed on
                 another of them.
         """
-        fraction = self.fraction(self.steps)
+        fraction = as_float(self.fraction(self.steps), "fraction")
         if not 0 <= fraction <= 1:
             raise ValueError(
                 f"`fraction` must give numbers in [0, 1], got {fraction} after step {self.steps}"
@@ -331,8 +332,7 @@ def _skipped(optimizer: Optimizer) -> bool:
 def _count(value: int | None, name: str) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"`{name}` must be an int or None, got {type(value).__name__}")
+    value = as_int(value, name)
     if value < 1:
         raise ValueError(f"`{name}` must be at least 1, got {value}")
     return value

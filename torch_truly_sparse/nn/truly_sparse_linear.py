@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import functional
 from ..ops import SCATTER_BATCH
-from ..topology import check_indices, from_positions, index_dtype
+from ..topology import as_float, check_indices, from_positions, index_dtype
 from .derived_orders import DerivedOrders
 from .init import Initializer
 from .sparse_layer import SparseLayer
@@ -167,9 +167,10 @@ class TrulySparseLinear(SparseLayer):
         if mask is not None:
             positions = _positions_of_mask(mask, weight)
         else:
-            if not 0 <= density <= 1:  # type: ignore[operator]  # not None here
+            density = as_float(density, "density")
+            if not 0 <= density <= 1:
                 raise ValueError(f"`density` must lie in [0, 1], got {density}")
-            count = round(density * weight.numel())  # type: ignore[operator]
+            count = round(density * weight.numel())
             largest = weight.abs().flatten().topk(count, sorted=False).indices
             positions = largest.sort().values
         indices = from_positions(positions, linear.out_features, linear.in_features)
