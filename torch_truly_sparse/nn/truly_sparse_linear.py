@@ -234,6 +234,7 @@ class TrulySparseLinear(SparseLayer):
             indices.to(torch.int64, copy=True),
             values,
             size,
+            device=values.device,
             is_coalesced=True,
             check_invariants=False,
         )
