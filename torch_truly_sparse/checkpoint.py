@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import copy
+import operator
 import os
 import re
 import tempfile
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.optim import Optimizer
-
-from .topology import as_int
 
 _FORMAT = "torch_truly_sparse checkpoint 1"
 _PARTS = {"format", "model", "optimizer", "ranks"}
@@ -40,7 +39,8 @@ def save(
     A model in `DistributedDataParallel` is saved by all its ranks together: each calls this with
     the same path, rank 0 writes, and none returns before the file is on disk. It holds the weights
     of rank 0, and of each rank its random state, what its evolution has captured, and its `extra`.
-    Any other model is saved by the process that calls.
+    Any other model is saved by the process that calls. A compiled model, wrapped or not, is saved
+    as the one inside.
 
     Args:
         path: the file. Its folder must exist.
@@ -287,7 +287,9 @@ def _numbers(path: Path) -> list[int]:
 
 
 def _check_keep(keep: int, path: Path) -> None:
-    if as_int(keep, "keep") < 1:
+    if isinstance(keep, bool) or not isinstance(keep, SupportsIndex):
+        raise TypeError(f"`keep` must be an int or None, got {type(keep).__name__}")
+    if operator.index(keep) < 1:
         raise ValueError(f"`keep` must be at least 1, got {keep}")
     if not _numbers(path):
         raise ValueError(f"`keep` needs a number in the name of the file, got {path.name!r}")
@@ -320,16 +322,24 @@ def _is_ours(path: Path) -> bool:
 
 
 def _inside(model: nn.Module) -> nn.Module:
+    model = _uncompiled(model)
     if isinstance(model, nn.parallel.DistributedDataParallel):
-        inside: nn.Module = model.module
-        return inside
+        return _uncompiled(model.module)
+    return model
+
+
+def _uncompiled(model: nn.Module) -> nn.Module:
+    """Take off what `torch.compile` puts around a module."""
+    while "_orig_mod" in model._modules:
+        model = model.get_submodule("_orig_mod")
     return model
 
 
 def _group(model: nn.Module | None) -> Any:
     """The process group that trains a model, or None."""
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        return model.process_group
+    wrapper = None if model is None else _uncompiled(model)
+    if isinstance(wrapper, nn.parallel.DistributedDataParallel):
+        return wrapper.process_group
     return None
 
 
