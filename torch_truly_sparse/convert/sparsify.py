@@ -65,7 +65,8 @@ def sparsify(
         ValueError: a number is out of range; a glob matches nothing; no layer is left; or a layer
             cannot be replaced without losing something: subclasses of `nn.Linear` and
             `nn.MultiheadAttention.out_proj`, parametrized layers, tied weights, hooks, dtypes other
-            than float32 and float64. Each is named. Nothing is then changed.
+            than float32 and float64. Each is named. Or the model cannot be copied. Nothing is then
+            changed.
 
     A model on the `meta` device that is too large to exist densely is built sparse: with
     `init="random"` its layers get content on the CPU, biases 0, and every other module there is
