@@ -83,8 +83,8 @@ class SparseEvolution:
     Cost of an evolution: O(nnz log nnz) time, O(nnz) memory; growth by gradient costs what its rule
     says, and nothing at any other step.
 
-    Note: `copy.deepcopy` of an optimizer drops its hooks, this one included; `load_state_dict`
-    puts it back.
+    Note: Model, optimizer and evolution that are copied, or pickled, together go on alike.
+    `copy.deepcopy` of the optimizer alone drops its hooks, this one included.
 
     Source: SET, Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3), with the defaults' settings.
 
@@ -143,6 +143,22 @@ class SparseEvolution:
         self._hook = optimizer.register_step_post_hook(self._after_step)
         _live.add(self)
         self._arm_if_due()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in self.__dict__.items() if name != "_hook"}
+        return {**state, "captured": self._captures.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy or a pickle, made together with model and optimizer, goes on by itself."""
+        captured = state.pop("captured")
+        self.__dict__.update(state)
+        self._hook = self._optimizer.register_step_post_hook(self._after_step)
+        if self._removed:
+            self._hook.remove()
+            return
+        _live.add(self)
+        self._arm_if_due()
+        self._captures.load_state_dict(captured)
 
     def step(self) -> EvolutionRecord:
         """Evolve now.
