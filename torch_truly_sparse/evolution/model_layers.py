@@ -60,8 +60,7 @@ def find_layers(model: nn.Module, exclude: Iterable[str]) -> dict[str, SparseLay
             "and do not exclude all of them"
         )
     _check_unshared(layers)
-    for name, layer in layers.items():
-        _check_whole(name, layer)
+    _check_whole(layers, model.modules())
     return layers
 
 
@@ -104,15 +103,22 @@ def _check_prepared(name: str, wrapper: nn.parallel.DistributedDataParallel) -> 
             )
 
 
-def _check_whole(name: str, layer: SparseLayer) -> None:
+def _check_whole(layers: dict[str, SparseLayer], modules: Iterable[nn.Module]) -> None:
     """Raise where a process holds a part of the weights only."""
-    kinds = {kind.__name__ for kind in type(layer.weight_parameter).__mro__}
-    if "DTensor" in kinds:  # whose module is large, and not imported for this
-        raise TypeError(
-            f"the weights of layer {name!r} are a DTensor, as `fully_shard` and `distribute_module` "
-            "make them, and a part of a topology cannot evolve: use DistributedDataParallel with "
-            "tts.distributed.prepare, or leave the layer out with `exclude`"
-        )
+    # By name, for what makes these is large, and not imported for this. Between forward and
+    # backward pass the weights of a sharded module are whole.
+    sharded = {id(part) for m in modules if "FSDPModule" in _kinds(m) for part in m.modules()}
+    for name, layer in layers.items():
+        if id(layer) in sharded or "DTensor" in _kinds(layer.weight_parameter):
+            raise TypeError(
+                f"the weights of layer {name!r} are sharded (`fully_shard`, `distribute_module`), "
+                "and a part of a topology cannot evolve: use DistributedDataParallel with "
+                "tts.distributed.prepare, or leave the layer out with `exclude`"
+            )
+
+
+def _kinds(thing: object) -> set[str]:
+    return {kind.__name__ for kind in type(thing).__mro__}
 
 
 def _check_unshared(layers: dict[str, SparseLayer]) -> None:
