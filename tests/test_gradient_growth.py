@@ -385,6 +385,35 @@ def test_a_compiled_model_grows_like_any_other_where_torch_looks_at_hooks(
         check_compiled(seen)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_one_graph_for_a_step_that_is_read_is_refused_with_the_reason() -> None:
+    with torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
+        torch._dynamo.reset()
+        model = network()
+        evolution = tts.SparseEvolution(model, sgd(model), regrow="gradient")
+        compiled, x = torch.compile(model, backend="eager", fullgraph=True), torch.randn(16, 12)
+        compiled(x)
+        evolution.arm()
+        with pytest.raises(
+            torch._dynamo.exc.Unsupported, match=r"compile without `fullgraph=True`"
+        ):
+            compiled(x)
+        evolution.remove()
+        compiled(x)
+
+
+def test_a_layer_that_is_read_says_who_reads_it() -> None:
+    model = network()
+    evolution = tts.SparseEvolution(model, sgd(model), regrow="gradient")
+    evolution.arm()
+    with pytest.raises(
+        ValueError, match=r"of a SparseEvolution .* `evolution.remove\(\)` takes it"
+    ):
+        tts.densify(model)
+    evolution.remove()
+    tts.densify(model)
+
+
 def check_compiled(seen: bool) -> None:
     topologies = []
     for compiled in (False, True):
