@@ -83,7 +83,8 @@ class SparseEvolution:
     Cost of an evolution: O(nnz log nnz) time, O(nnz) memory; growth by gradient costs what its rule
     says, and nothing at any other step.
 
-    Note: Model, optimizer and evolution that are copied, or pickled, together go on alike.
+    Note: Model, optimizer and evolution that are copied, or pickled, together between two steps go
+    on alike.
     `copy.deepcopy` of the optimizer alone drops its hooks, this one included.
 
     Source: SET, Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3), with the defaults' settings.
