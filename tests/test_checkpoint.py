@@ -266,6 +266,16 @@ def test_the_size_of_layers_comes_from_the_file(tmp_path: Path) -> None:
     assert optimizer.param_groups[0]["params"][0] is model.values
 
 
+def test_a_compiled_model_is_saved_as_the_one_inside(tmp_path: Path) -> None:
+    model, other = network(seed=0), network(seed=1)
+    path = save(tmp_path / "1.pt", model=torch.compile(model, backend="eager"))
+    resume(path, model=other)
+    assert same(list(model.state_dict().values()), list(other.state_dict().values()))
+    path = save(tmp_path / "2.pt", model=network(seed=2))
+    resume(path, model=torch.compile(other, backend="eager"))
+    assert not same(list(model.state_dict().values()), list(other.state_dict().values()))
+
+
 # Ranks
 
 
@@ -294,7 +304,12 @@ def train_and_stop(rank: int, size: int, folder: Path) -> dict[str, Any]:
     resumed = start(1)
     rest = resume(path, **resumed.parts)
     resumed.train(4)
+    compiled = torch.compile(whole.model, backend="eager")
+    save(folder / "compiled_1.pt", model=compiled, rank=rank)
+    of_compiled = load(folder / "compiled_1.pt")
     found: dict[str, Any] = {
+        "compiled": [sorted(of_compiled["model"]), len(of_compiled["ranks"])],
+        "plain": sorted(load(path)["model"]),
         "same": same(whole.result(), resumed.result()),
         "history": whole.evolution.history == resumed.evolution.history,
         "evolutions": len(whole.evolution.history),
@@ -318,6 +333,7 @@ def test_ranks_save_and_resume_together(tmp_path: Path) -> None:
         assert found["history"]
         assert found["evolutions"] == 2
         assert found["rest"] == {"rank": rank}
+        assert found["compiled"] == [found["plain"], 2]
         error = "FileNotFoundError" if rank == 0 else "RuntimeError: rank 0 could not save"
         assert found["unwritable"].startswith(error)
         assert "was saved by 2 ranks, and this is a run of 1" in found["alone"]

@@ -258,6 +258,17 @@ def test_an_exported_program(strict, dynamic):
             torch.testing.assert_close(run(x), model(x))
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_all_leading_dimensions_of_an_exported_program_may_be_dynamic(strict):
+    model = network()
+    shapes = ({0: torch.export.Dim("batch"), 1: torch.export.Dim("time")},)
+    example = torch.randn(5, 3, 20)
+    run = torch.export.export(model, (example,), strict=strict, dynamic_shapes=shapes).module()
+    for sizes in [(5, 3), (2, 9), (17, 2)]:
+        x = torch.randn(*sizes, 20)
+        torch.testing.assert_close(run(x), model(x))
+
+
 def test_an_exported_program_follows_its_own_topology():
     model, other, x = network(), network(9), torch.randn(24, 20)
     exported = torch.export.export(model, (x,)).module()

@@ -37,6 +37,34 @@ def test_gradients_flow_through_weight_to_values():
     torch.testing.assert_close(layer.values.grad, 2 * layer.values.detach())
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda layer: layer.weight.data.zero_(),
+        lambda layer: layer.weight.data.mul_(2),
+        lambda layer: layer.weight.detach().div_(2),
+        lambda layer: layer.weight.detach().values().fill_(9),
+    ],
+    ids=["zero", "mul", "div", "values"],
+)
+def test_weight_is_a_copy_whatever_is_written_into_it(write):
+    layer, x = small(), torch.randn(4, 9)
+    before, values = layer(x), layer.values.detach().clone()
+    write(layer)
+    assert same_bits(layer.values, values)
+    assert same_bits(layer(x), before)
+
+
+def test_an_assigned_weight_is_refused_with_the_way_around():
+    layer = small()
+    before = {key: tensor.clone() for key, tensor in layer.state_dict().items()}
+    for weight in nn.Parameter(torch.zeros(6, 9)), torch.zeros(6, 9), layer.weight, None:
+        with pytest.raises(AttributeError, match=r"`weight` cannot be assigned: .* `layer.values`"):
+            layer.weight = weight
+    assert all(same_bits(layer.state_dict()[key], before[key]) for key in before)
+    assert [name for name, _ in layer.named_parameters()] == ["values", "bias"]
+
+
 @each_mask
 def test_to_dense_and_back_changes_nothing(mask):
     layer = of_mask(mask, torch.float64)

@@ -14,6 +14,9 @@ import torch
 from evolving_network import everything, positions, seeded
 from several_ranks import needs_gloo, on_ranks
 from torch import Tensor, nn, optim
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import distribute_module
 from torch.nn.parallel import DistributedDataParallel
 
 import torch_truly_sparse as tts
@@ -223,6 +226,17 @@ def go_wrong(rank: int, size: int, folder: Path) -> dict[str, Any]:
     tts.distributed.prepare(part[0])
     found["part"] = error_of(lambda: evolve(part))
 
+    mesh = init_device_mesh("cpu", (size,))
+    torch.manual_seed(0)  # the same on all ranks, which is what sharding takes for granted
+    whole = network(0)
+    sharded = fully_shard(copy.deepcopy(whole), mesh=mesh)
+    x = torch.randn(6, 12, dtype=torch.float64, generator=seeded(5))
+    found["sharded"] = error_of(lambda: evolve(sharded))
+    found["sharded output"] = torch.equal(sharded(x), whole(x))
+    found["sharded unsharded"] = error_of(lambda: evolve(sharded))
+    distributed = distribute_module(network(0), mesh)
+    found["distributed"] = error_of(lambda: evolve(distributed))
+
     model = wrapped(rank)
     found["buffers sent"] = [tuple(buffer.shape) for buffer in model.modules_buffers]
     found["shrink"] = error_of(lambda: evolve(model, shrink="importance"))
@@ -276,6 +290,9 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         ("no sparse layer", "ValueError: `model` has no sparse layer"),
         ("different", "ValueError: `model` must be the same on all ranks: .* 3 x 4, rank 1 .* 4 x"),
         ("part", r"ValueError: .* not prepared together \(layer '3' was not at all\)"),
+        ("sharded", "TypeError: the weights of layer '0' are sharded"),
+        ("sharded unsharded", "TypeError: the weights of layer '0' are sharded"),
+        ("distributed", "TypeError: the weights of layer '0' are sharded"),
         ("shrink", "ValueError: the number of connections is fixed by DistributedDataParallel"),
         ("redistribute", "ValueError: the number of connections is fixed by Distributed"),
         ("released", "^no error"),
@@ -301,6 +318,10 @@ def test_rank_0_decides(wrong: list[dict[str, Any]]) -> None:
 
 def test_no_topology_is_sent_at_a_forward_pass(wrong: list[dict[str, Any]]) -> None:
     assert wrong[0]["buffers sent"] == []
+
+
+def test_sharded_weights_compute_what_whole_ones_do(wrong: list[dict[str, Any]]) -> None:
+    assert all(found["sharded output"] for found in wrong)
 
 
 def test_a_copy_belongs_to_no_group(wrong: list[dict[str, Any]]) -> None:

@@ -210,6 +210,56 @@ def test_a_compiled_model_grows_like_any_other_where_torch_looks_at_hooks(
         check_compiled(seen)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_one_graph_for_a_step_that_is_read_is_refused_with_the_reason() -> None:
+    with torch._dynamo.config.patch(skip_nnmodule_hook_guards=False):
+        torch._dynamo.reset()
+        model = network()
+        evolution = tts.SparseEvolution(model, sgd(model), regrow="gradient")
+        compiled, x = torch.compile(model, backend="eager", fullgraph=True), torch.randn(16, 12)
+        compiled(x)
+        evolution.arm()
+        with pytest.raises(
+            torch._dynamo.exc.Unsupported, match=r"compile without `fullgraph=True`"
+        ):
+            compiled(x)
+        evolution.remove()
+        compiled(x)
+
+
+@pytest.mark.parametrize("regrow", ["random", "gradient"])
+def test_an_optimizer_that_steps_within_the_backward_pass(regrow: str) -> None:
+    layer = tts.TrulySparseLinear(12, 9, nnz=30)
+    optimizer = sgd(layer)
+
+    def step(_: Tensor) -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    layer.values.register_post_accumulate_grad_hook(step)
+    evolution = tts.SparseEvolution(layer, optimizer, regrow=regrow, every=1)
+    x = torch.randn(16, 12)
+    layer(x).sum().backward()
+    if regrow == "gradient":
+        with pytest.raises(ValueError, match="layer '': no backward pass was captured"):
+            layer(x).sum().backward()
+    else:
+        layer(x).sum().backward()
+        assert len(evolution.history) == 1
+
+
+def test_a_layer_that_is_read_says_who_reads_it() -> None:
+    model = network()
+    evolution = tts.SparseEvolution(model, sgd(model), regrow="gradient")
+    evolution.arm()
+    with pytest.raises(
+        ValueError, match=r"of a SparseEvolution .* `evolution.remove\(\)` takes it"
+    ):
+        tts.densify(model)
+    evolution.remove()
+    tts.densify(model)
+
+
 def check_compiled(seen: bool) -> None:
     topologies = []
     for compiled in (False, True):

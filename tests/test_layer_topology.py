@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from oracles import (
@@ -81,6 +82,22 @@ def test_a_valid_change_in_place_is_followed(write):
         layer.indices.view(-1)[:] = given.flatten()
     else:
         layer.indices.copy_(given)
+    _assert_follows(layer)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda indices, given: indices.data.copy_(given),
+        lambda indices, given: np.copyto(indices.numpy(), given.numpy()),
+    ],
+    ids=["data", "numpy"],
+)
+def test_a_change_that_torch_does_not_count_is_followed_after_an_assignment(write):
+    layer = small()
+    _assert_follows(layer)
+    write(layer.indices, _other(layer))
+    layer.indices = layer.indices
     _assert_follows(layer)
 
 

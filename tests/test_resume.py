@@ -1,6 +1,7 @@
 """A run that stops anywhere and goes on from its saved state equals one that never stopped."""
 
 import copy
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -304,22 +305,34 @@ def test_a_model_of_another_size_takes_the_saved_one() -> None:
     assert same(first.result()[0], second.result()[0])
 
 
-def test_a_copied_evolution_gets_its_hook_back_by_loading() -> None:
-    run = evolving(OPTIMIZERS["sgd"], regrow="gradient")(0)
+def through_torch_save(parts: object) -> object:
+    file = io.BytesIO()
+    torch.save(parts, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("travel", [copy.deepcopy, through_torch_save])
+@pytest.mark.parametrize("regrow", ["random", "gradient", "momentum"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_what_is_copied_together_goes_on_alike(travel, regrow, order) -> None:
+    run = evolving(OPTIMIZERS["sgd"], regrow=regrow)(0)
     run.train(0, 2)  # armed
-    model, optimizer, evolution = copy.deepcopy((run.model, run.optimizer, run.evolution))
-    other = Run(model, optimizer, evolution)
-    assert not optimizer._optimizer_step_post_hooks
-    evolution.load_state_dict(run.evolution.state_dict())
+    travelled = travel([(run.model, run.optimizer, run.evolution)[part] for part in order])
+    other = Run(*(travelled[order.index(part)] for part in range(3)))
+    assert len(other.optimizer._optimizer_step_post_hooks) == 1
     run.train(2, 5)
-    assert evolution.steps == 2  # the two do not know each other
+    assert other.evolution.steps == 2  # the two do not know each other
     other.train(2, 5)
     assert same(run.result()[0], other.result()[0])
-    assert evolution.history == run.evolution.history
-    assert len(evolution.history) == 2
-    evolution.load_state_dict(evolution.state_dict())
+    assert other.evolution.history == run.evolution.history
+    assert len(other.evolution.history) == 2
+    other.evolution.load_state_dict(other.evolution.state_dict())
     other.train(5, 6)
-    assert evolution.steps == 6, "loading again must not hook twice"
+    assert other.evolution.steps == 6, "loading must not hook twice"
+    removed = travel(run.evolution)
+    removed.remove()
+    assert not travel(removed)._optimizer._optimizer_step_post_hooks
 
 
 def test_a_removed_evolution_stays_removed() -> None:

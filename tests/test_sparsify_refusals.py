@@ -108,6 +108,22 @@ def test_every_refused_layer_is_named():
         tts.sparsify(model, density=0.5)
 
 
+@pytest.mark.parametrize("convert", [tts.sparsify, tts.densify])
+def test_a_model_that_cannot_be_copied_is_left_as_it_was(convert):
+    """torch copies no module with a pruned weight; here one that stays."""
+    head = nn.Linear(4, 2)
+    prune.l1_unstructured(head, "weight", 0.5)
+    first = nn.Linear(6, 4) if convert is tts.sparsify else tts.TrulySparseLinear(6, 4, nnz=9)
+    model, how = nn.Sequential(first, head), {"density": 0.5, "exclude": ["1"]}
+    how = how if convert is tts.sparsify else {}
+    with pytest.raises(ValueError, match=r"`model` cannot be copied .*`inplace=True` changes"):
+        convert(model, **how)
+    assert model[0] is first
+    convert(model, **how, inplace=True)
+    assert type(model[0]) is not type(first)
+    assert model[1] is head
+
+
 class Tied(nn.Module):
     def __init__(self, what: str) -> None:
         super().__init__()

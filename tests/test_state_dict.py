@@ -243,6 +243,17 @@ def test_a_corrupt_state_is_refused_and_changes_nothing(change, error, strict):
     assert same_bits(receiver(x), y)
 
 
+@pytest.mark.parametrize("key", ["values", "bias"])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64], ids=str)
+def test_what_cannot_be_trained_is_not_assigned(key, dtype):
+    receiver, state = layer_of(2), layer_of(1, 50).state_dict()
+    before = copied(receiver.state_dict())
+    state[key] = state[key].to(dtype)
+    with pytest.raises(TypeError, match=f"`{key}` must be of floating point to be assigned"):
+        receiver.load_state_dict(state, assign=True)
+    assert all_same_bits(before, receiver.state_dict())
+
+
 @pytest.mark.parametrize("change", ["out of range", "unsorted", "duplicate", "too few values"])
 def test_a_corrupt_state_cannot_be_assigned_either(change):
     receiver, x = layer_of(2), torch.randn(3, 12)

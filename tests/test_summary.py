@@ -80,12 +80,34 @@ def test_a_model_without_linear_layers_has_an_empty_table():
     assert "everything else" in str(summary)
 
 
+@pytest.mark.parametrize("layout", ["coo", "csr", "csc", "bsr"])
+@pytest.mark.filterwarnings("ignore:Sparse .* tensor support is in beta")
+def test_a_sparse_buffer_counts_what_it_holds(layout):
+    net = nn.Sequential(nn.Linear(4, 4))
+    adjacency = torch.eye(6)
+    held = {
+        "coo": (adjacency.to_sparse, 6 * (2 * 8 + 4)),
+        "csr": (adjacency.to_sparse_csr, 7 * 8 + 6 * (8 + 4)),
+        "csc": (adjacency.to_sparse_csc, 7 * 8 + 6 * (8 + 4)),
+        "bsr": (lambda: adjacency.to_sparse_bsr((2, 2)), 4 * 8 + 3 * (8 + 16)),
+    }
+    make, size = held[layout]
+    net.register_buffer("adjacency", make())
+    assert tts.summary(net).other_bytes == size
+    assert tts.summary(tts.sparsify(net, density=0.5, inplace=True)).other_bytes == size
+
+
+def test_other_lazy_modules_hold_nothing_yet():
+    assert tts.summary(nn.Sequential(nn.Linear(4, 4), nn.LazyBatchNorm1d())).bytes == 80 + 8
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         (([], None), TypeError, "`model` must be an nn.Module, got list"),
         ((nn.Linear(2, 2), 0), ValueError, "`batch` must be at least 1, got 0"),
-        ((nn.Linear(2, 2), 2.0), TypeError, "`batch` must be an int or None, got float"),
+        ((nn.Linear(2, 2), 2.0), TypeError, "`batch` must be an int, got float"),
+        ((nn.Sequential(nn.LazyLinear(2)), None), ValueError, "'0' is a LazyLinear whose size is"),
         ((nn.Linear(2, 2, device="meta"), 2), ValueError, "is on the meta device and cannot be"),
     ],
 )

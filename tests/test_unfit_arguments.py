@@ -77,6 +77,22 @@ def test_sparse_linear_names_the_argument_that_does_not_fit(changes, error, text
         _call(**changes)
 
 
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=str)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused_with_the_way_around(layout):
+    parts = [torch.randn(2, 5), torch.randn(3, 5)]
+    nested = torch.nested.nested_tensor(parts, layout=layout)
+    layer = TrulySparseLinear(5, 4, nnz=6)
+    for call in (layer, lambda input: _call(input=input)):
+        with pytest.raises(TypeError, match="`input` must not be a nested tensor"):
+            call(nested)
+    if layout == torch.jagged:
+        output = layer(nested.values())
+        output = torch.nested.nested_tensor_from_jagged(output, nested.offsets())
+        for part, own in zip(parts, output.unbind(), strict=True):
+            torch.testing.assert_close(own, layer(part))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.complex64, torch.int64])
 def test_dtypes_without_a_kernel_are_refused_by_name(dtype):
     changes = {"input": torch.ones(2, 5), "values": ONES, "bias": torch.ones(4)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from .ops import differentiable as ops
-from .topology import check_indices
+from .topology import as_int, check_indices
 
 HALVES = (torch.bfloat16, torch.float16)
 """The dtypes of activations whose weights stay float32."""
@@ -49,12 +51,13 @@ def sparse_linear(
         >>> sparse_linear(torch.ones(1, 2), indices, torch.tensor([3.0, 4.0]), out_features=3)
         tensor([[3., 0., 4.]])
     """
-    if isinstance(out_features, bool) or not isinstance(out_features, int):
-        raise TypeError(f"`out_features` must be an int, got {type(out_features).__name__}")
+    if type(out_features) is not int:  # compiled code knows no NumPy integers
+        out_features = as_int(out_features, "out_features")
     if out_features < 0:
         raise ValueError(f"`out_features` must not be negative, got {out_features}")
     if not isinstance(input, Tensor):
         raise TypeError(f"`input` must be a torch.Tensor, got {type(input).__name__}")
+    _check_not_nested(input)
     if input.dim() == 0:
         raise ValueError("`input` must have a last dimension of in_features, got a scalar")
     input = autocast(input)
@@ -93,6 +96,7 @@ def check_operands(
     """Raise the errors that `sparse_linear` documents, for everything but the indices."""
     if not isinstance(input, Tensor):
         raise TypeError(f"`input` must be a torch.Tensor, got {type(input).__name__}")
+    _check_not_nested(input)
     if input.dim() == 0 or input.shape[-1] != in_features:
         got = "a scalar" if input.dim() == 0 else f"{input.shape[-1]}"
         raise ValueError(f"`input` must have {in_features} features (in_features), got {got}")
@@ -131,10 +135,21 @@ def check_operands(
         )
 
 
+def _check_not_nested(input: Tensor) -> None:
+    """Raise a TypeError for what has no one shape."""
+    if input.is_nested:
+        raise TypeError(
+            "`input` must not be a nested tensor: give `input.values()` of one of layout "
+            "torch.jagged and put the output back with "
+            "`torch.nested.nested_tensor_from_jagged(output, input.offsets())`, or pad it"
+        )
+
+
 def apply(input: Tensor, values: Tensor, bias: Tensor | None, orders: ops.Orders) -> Tensor:
     """Multiply checked operands, with any number of leading dimensions."""
     if input.dim() == 2:
         return ops.spmm(input, values, bias, orders)
     leading = input.shape[:-1]
-    output = ops.spmm(input.reshape(leading.numel(), input.shape[-1]), values, bias, orders)
+    rows = math.prod(leading)  # `leading.numel()` would fix a dynamic size in an exported program
+    output = ops.spmm(input.reshape(rows, input.shape[-1]), values, bias, orders)
     return output.reshape(*leading, output.shape[-1])

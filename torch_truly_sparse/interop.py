@@ -49,7 +49,7 @@ def to_torch_coo(layer: TrulySparseLinear) -> Tensor:
         >>> torch.equal(back.indices, layer.indices), torch.equal(back.values, layer.values)
         (True, True)
     """
-    return _checked(layer).weight.detach().clone()
+    return _checked(layer).weight.detach()  # a copy already
 
 
 def from_torch_coo(
@@ -101,6 +101,7 @@ def to_torch_csr(layer: TrulySparseLinear) -> Tensor:
         layer.indices[1].clone(),
         layer.values.detach().clone(),
         (layer.out_features, layer.in_features),
+        device=layer.values.device,
         check_invariants=False,
     )
 
@@ -215,13 +216,12 @@ def from_scipy(
             f"`matrix` must be float32 or float64, got {matrix.dtype}: use `.astype('float32')`"
         )
     if matrix.format == "coo":
-        axes = [torch.tensor(axis.astype("int64")) for axis in (matrix.row, matrix.col)]
-        indices = torch.stack(axes)
+        indices = torch.stack([_copied(axis.astype("int64")) for axis in (matrix.row, matrix.col)])
     else:
         matrix = matrix.tocsr()
-        pointers = torch.tensor(matrix.indptr.astype("int64"))
-        indices = _of_rows(pointers, torch.tensor(matrix.indices.astype("int64")))
-    return _layer(indices, torch.tensor(matrix.data), matrix.shape, bias=bias, coalesce=coalesce)
+        pointers = _copied(matrix.indptr.astype("int64"))
+        indices = _of_rows(pointers, _copied(matrix.indices.astype("int64")))
+    return _layer(indices, _copied(matrix.data), matrix.shape, bias=bias, coalesce=coalesce)
 
 
 @torch.no_grad()
@@ -267,6 +267,11 @@ def _check_range(indices: Tensor, out_features: int, in_features: int) -> None:
                 f"`matrix` has indices from {int(entries.min())} to {int(entries.max())} in "
                 f"dimension {axis}, which has the size {size}"
             )
+
+
+def _copied(array: Any) -> Tensor:
+    """Copy an array of NumPy, to the CPU whatever torch's default device is."""
+    return torch.tensor(array, device="cpu")
 
 
 def _of_rows(crow_indices: Tensor, col_indices: Tensor) -> Tensor:

@@ -10,18 +10,26 @@ from torch import nn
 
 
 def inside_of(model: nn.Module) -> nn.Module:
-    """The model that a data-parallel wrapper holds, or the model itself."""
+    """The model that a data-parallel or compiling wrapper holds, or the model itself."""
+    model = _uncompiled(model)
     if isinstance(model, nn.parallel.DistributedDataParallel):
-        inside: nn.Module = model.module
-        return inside
+        return _uncompiled(model.module)
     return model
 
 
 def process_group_of(model: nn.Module | None) -> Any:
     """The process group that trains a model, or None."""
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        return model.process_group
+    wrapper = None if model is None else _uncompiled(model)
+    if isinstance(wrapper, nn.parallel.DistributedDataParallel):
+        return wrapper.process_group
     return None
+
+
+def _uncompiled(model: nn.Module) -> nn.Module:
+    """Take off what `torch.compile` puts around a module."""
+    while "_orig_mod" in model._modules:
+        model = model.get_submodule("_orig_mod")
+    return model
 
 
 def gather(own: dict[str, Any], group: Any) -> tuple[int, list[dict[str, Any]]]:

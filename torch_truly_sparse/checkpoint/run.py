@@ -35,7 +35,8 @@ def save(
     A model in `DistributedDataParallel` is saved by all its ranks together: each calls this with
     the same path, rank 0 writes, and none returns before the file is on disk. It holds the weights
     of rank 0, and of each rank its random state, what its evolution has captured, and its `extra`.
-    Any other model is saved by the process that calls.
+    Any other model is saved by the process that calls. A compiled model, wrapped or not, is saved
+    as the one inside.
 
     Args:
         path: the file. Its folder must exist.

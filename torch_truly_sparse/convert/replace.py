@@ -23,11 +23,19 @@ def replace_modules(
 
     Returns:
         The model, the copy, or the replacement of the model itself.
+
+    Raises:
+        ValueError: the model cannot be copied; it is as it was.
     """
     if model in replacements:
         return replacements[model]
     if not inplace:
-        return copy.deepcopy(model, {id(old): new for old, new in replacements.items()})
+        try:
+            return copy.deepcopy(model, {id(old): new for old, new in replacements.items()})
+        except Exception as error:
+            raise ValueError(
+                f"`model` cannot be copied ({error}); `inplace=True` changes the model itself"
+            ) from error
     for module in list(model.modules()):
         for name, child in module._modules.items():
             if child is not None and child in replacements:

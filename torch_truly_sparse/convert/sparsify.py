@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..nn import SparseLayer, load_all_or_nothing
-from ..topology import Distribution
+from ..topology import Distribution, as_float
 from ..topology import distribution as distribution_of
 from .layers import draw, keep_largest, keep_nonzero
 from .materialise import check_materialisable, materialise
@@ -66,7 +66,8 @@ def sparsify(
         ValueError: a number is out of range; a glob matches nothing; no layer is left; or a layer
             cannot be replaced without losing something: subclasses of `nn.Linear` and
             `nn.MultiheadAttention.out_proj`, parametrized layers, tied weights, hooks, dtypes other
-            than float32 and float64. Each is named. Nothing is then changed.
+            than float32 and float64. Each is named. Or the model cannot be copied. Nothing is then
+            changed.
 
     A model on the `meta` device that is too large to exist densely is built sparse: with
     `init="random"` its layers get content on the CPU, biases 0, and every other module there is
@@ -181,12 +182,13 @@ def _densities(per_layer: Mapping[str, float] | None) -> Mapping[str, float]:
     if not isinstance(per_layer, Mapping):
         raise TypeError(f"`per_layer` must map globs to densities, got {type(per_layer).__name__}")
     as_globs("per_layer", per_layer)
-    for glob, density in per_layer.items():
-        if isinstance(density, bool) or not isinstance(density, int | float):
-            raise TypeError(f"`per_layer[{glob!r}]` must be a number, got {type(density).__name__}")
+    densities = {}
+    for glob, given in per_layer.items():
+        density = as_float(given, f"per_layer[{glob!r}]")
         if not 0 <= density <= 1:
             raise ValueError(f"`per_layer[{glob!r}]` must lie in [0, 1], got {density}")
-    return per_layer
+        densities[glob] = density
+    return densities
 
 
 def _check_content(names: ModuleNames, layers: Iterable[nn.Linear], init: str) -> None:

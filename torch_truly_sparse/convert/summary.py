@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from ..nn import TrulySparseLinear
+from ..topology import as_int
 
 _UNITS = ("kB", "MB", "GB", "TB")
 _REPEATS = 5  # of each measured form; the median counts
@@ -121,7 +123,8 @@ def summary(model: nn.Module, *, batch: int | None = None) -> ModelSummary:
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: `batch` is less than 1, or a layer to be measured is on `meta`.
+        ValueError: `batch` is less than 1, a layer to be measured is on `meta`, or an
+            `nn.LazyLinear` does not know its size yet.
 
     Example:
         >>> import torch_truly_sparse as tts
@@ -137,17 +140,21 @@ def summary(model: nn.Module, *, batch: int | None = None) -> ModelSummary:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
-    if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int)):
-        raise TypeError(f"`batch` must be an int or None, got {type(batch).__name__}")
+    batch = None if batch is None else as_int(batch, "batch")
     if batch is not None and batch < 1:
         raise ValueError(f"`batch` must be at least 1, got {batch}")
     rows, counted = [], set()
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | TrulySparseLinear):
+            if any(is_lazy(parameter) for parameter in module.parameters()):
+                raise ValueError(
+                    f"{name or '(the model itself)'!r} is a {type(module).__name__} whose size is "
+                    "not known yet; run a batch through the model first"
+                )
             rows.append(_row(name, module, batch))
             counted |= {id(t) for t in (*module.parameters(), *module.buffers())}
     others = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in counted}
-    return ModelSummary(tuple(rows), sum(t.nbytes for t in others.values()), batch)
+    return ModelSummary(tuple(rows), sum(map(_bytes, others.values())), batch)
 
 
 def _row(name: str, layer: nn.Linear | TrulySparseLinear, batch: int | None) -> LayerSummary:
@@ -158,7 +165,7 @@ def _row(name: str, layer: nn.Linear | TrulySparseLinear, batch: int | None) -> 
     nnz = layer.nnz if isinstance(layer, TrulySparseLinear) else positions
     weight = layer.values if isinstance(layer, TrulySparseLinear) else layer.weight
     numbers = positions + (shape[0] if layer.bias is not None else 0)
-    now = sum(tensor.nbytes for tensor in held)
+    now = sum(map(_bytes, held))
     seconds = seconds_dense = None
     if batch is not None:
         if weight.is_meta:
@@ -180,6 +187,21 @@ def _row(name: str, layer: nn.Linear | TrulySparseLinear, batch: int | None) -> 
         seconds_dense,
         seconds,
     )
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    """Bytes of what a tensor holds: of a sparse one (the adjacency of a graph) its parts."""
+    if is_lazy(tensor):
+        return 0
+    if tensor.layout == torch.sparse_coo:
+        return tensor._indices().nbytes + tensor._values().nbytes
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        parts = (tensor.crow_indices(), tensor.col_indices(), tensor.values())
+        return sum(part.nbytes for part in parts)
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        parts = (tensor.ccol_indices(), tensor.row_indices(), tensor.values())
+        return sum(part.nbytes for part in parts)
+    return tensor.nbytes
 
 
 def _measure(layer: nn.Linear | TrulySparseLinear, like: torch.Tensor, batch: int) -> float:

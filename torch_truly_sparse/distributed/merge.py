@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..nn import SparseLayer
 from ..ops import mark_smallest
-from ..topology import from_positions, to_positions
+from ..topology import as_int, from_positions, to_positions
 from .group import check_unwrapped
 
 Copy = TypeVar("Copy", bound=nn.Module | Mapping[str, Tensor])
@@ -118,8 +118,7 @@ def count_to_keep(counts: Sequence[int], nnz: Counts, name: str) -> int:
                 "`nnz` how many to keep"
             )
         return counts[0]
-    if isinstance(wanted, bool) or not isinstance(wanted, int):
-        raise TypeError(f"`nnz` must be an int, got {type(wanted).__name__} for layer {name!r}")
+    wanted = as_int(wanted, "nnz")
     if wanted < 0:
         raise ValueError(f"`nnz` must not be negative, got {wanted} for layer {name!r}")
     return wanted

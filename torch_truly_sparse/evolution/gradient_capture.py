@@ -108,7 +108,15 @@ class _ForwardHook:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
     ) -> None:
         if self._capture is not None:
+            if torch.compiler.is_compiling():
+                torch._dynamo.graph_break(
+                    msg="growth by gradient reads what passes through layers, which no graph "
+                    "holds: compile without `fullgraph=True`"
+                )
             self._capture.after_forward(args[0] if args else kwargs["input"], output)
+
+    def __repr__(self) -> str:
+        return "of a SparseEvolution that reads this step; `evolution.remove()` takes it off"
 
     def __reduce__(self) -> tuple[type[_ForwardHook], tuple[()]]:
         return _ForwardHook, ()

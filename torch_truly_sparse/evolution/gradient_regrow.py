@@ -13,7 +13,7 @@ from .largest_gradients import largest_empty_positions
 from .layer_view import LayerView
 from .prune import smallest
 from .regrow import RegrowRule
-from .timetable import check_steps
+from .timetable import as_steps
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class MomentumRegrow(RegrowRule):
     def __post_init__(self) -> None:
         if not 0 <= self.momentum < 1:
             raise ValueError(f"`momentum` must lie in [0, 1), got {self.momentum}")
-        check_steps(self.steps, "steps")
+        object.__setattr__(self, "steps", as_steps(self.steps, "steps"))
 
     @property
     def gradient_steps(self) -> int:

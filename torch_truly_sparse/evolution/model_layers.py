@@ -15,13 +15,13 @@ def find_layers(model: nn.Module, exclude: Iterable[str]) -> dict[str, SparseLay
     """Find the sparse layers of a model by name, each once.
 
     Args:
-        model: the module to search. In a `DistributedDataParallel` names are those of the module
-            inside.
+        model: the module to search. In a `DistributedDataParallel`, or compiled, names are those
+            of the module inside.
         exclude: globs of names (as in `model.named_modules()`) to leave out. A layer used under
             several names is left out if one of them matches.
 
     Raises:
-        TypeError: an argument has the wrong type.
+        TypeError: an argument has the wrong type, or weights are sharded among processes.
         ValueError: the model is wrapped for data parallelism and was not prepared, a glob matches
             nothing, nothing is left, or two layers share their weights.
     """
@@ -30,8 +30,13 @@ def find_layers(model: nn.Module, exclude: Iterable[str]) -> dict[str, SparseLay
     for name, module in model.named_modules():
         if isinstance(module, nn.parallel.DistributedDataParallel):
             _check_prepared(name, module)
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        model = model.module
+    while True:  # what wraps the whole model has no part in the names
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif "_orig_mod" in model._modules:  # of torch.compile
+            model = model.get_submodule("_orig_mod")
+        else:
+            break
     globs = _globs(exclude)
     names: dict[SparseLayer, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -55,6 +60,7 @@ def find_layers(model: nn.Module, exclude: Iterable[str]) -> dict[str, SparseLay
             "and do not exclude all of them"
         )
     _check_unshared(layers)
+    _check_whole(layers, model.modules())
     return layers
 
 
@@ -95,6 +101,24 @@ def _check_prepared(name: str, wrapper: nn.parallel.DistributedDataParallel) -> 
                 "prepared before: the ranks would evolve topologies of their own. Call "
                 "tts.distributed.prepare(module) and then wrap the module"
             )
+
+
+def _check_whole(layers: dict[str, SparseLayer], modules: Iterable[nn.Module]) -> None:
+    """Raise where a process holds a part of the weights only."""
+    # By name, for what makes these is large, and not imported for this. Between forward and
+    # backward pass the weights of a sharded module are whole.
+    sharded = {id(part) for m in modules if "FSDPModule" in _kinds(m) for part in m.modules()}
+    for name, layer in layers.items():
+        if id(layer) in sharded or "DTensor" in _kinds(layer.weight_parameter):
+            raise TypeError(
+                f"the weights of layer {name!r} are sharded (`fully_shard`, `distribute_module`), "
+                "and a part of a topology cannot evolve: use DistributedDataParallel with "
+                "tts.distributed.prepare, or leave the layer out with `exclude`"
+            )
+
+
+def _kinds(thing: object) -> set[str]:
+    return {kind.__name__ for kind in type(thing).__mro__}
 
 
 def _check_unshared(layers: dict[str, SparseLayer]) -> None:

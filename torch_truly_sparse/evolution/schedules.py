@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, SupportsFloat
 
-from .timetable import check_steps
+from ..topology import as_float
+from .timetable import as_steps
 
 
 class Schedule(Protocol):
@@ -24,7 +25,7 @@ class Constant:
     fraction: float
 
     def __post_init__(self) -> None:
-        _check_fraction(self.fraction)
+        object.__setattr__(self, "fraction", _fraction(self.fraction))
 
     def __call__(self, step: int) -> float:
         """Give the fraction."""
@@ -50,8 +51,8 @@ class Cosine:
     end: int
 
     def __post_init__(self) -> None:
-        _check_fraction(self.fraction)
-        check_steps(self.end, "end")
+        object.__setattr__(self, "fraction", _fraction(self.fraction))
+        object.__setattr__(self, "end", as_steps(self.end, "end"))
 
     def __call__(self, step: int) -> float:
         """Give the fraction after `step` steps."""
@@ -77,8 +78,8 @@ class Linear:
     end: int
 
     def __post_init__(self) -> None:
-        _check_fraction(self.fraction)
-        check_steps(self.end, "end")
+        object.__setattr__(self, "fraction", _fraction(self.fraction))
+        object.__setattr__(self, "end", as_steps(self.end, "end"))
 
     def __call__(self, step: int) -> float:
         """Give the fraction after `step` steps."""
@@ -104,7 +105,8 @@ class ByEpoch:
     steps_per_epoch: int
 
     def __post_init__(self) -> None:
-        check_steps(self.steps_per_epoch, "steps_per_epoch")
+        steps = as_steps(self.steps_per_epoch, "steps_per_epoch")
+        object.__setattr__(self, "steps_per_epoch", steps)
 
     def __call__(self, step: int) -> float:
         """Give the fraction after the epochs that `step` steps complete."""
@@ -118,13 +120,15 @@ def as_schedule(fraction: float | Schedule) -> Schedule:
         TypeError: it is neither.
         ValueError: the number is out of range.
     """
-    if isinstance(fraction, int | float) and not isinstance(fraction, bool):
-        return Constant(fraction)
+    if isinstance(fraction, SupportsFloat) and not isinstance(fraction, bool):
+        return Constant(float(fraction))
     if callable(fraction) and not isinstance(fraction, type):
         return fraction
     raise TypeError(f"`fraction` must be a number or a schedule, got {fraction!r}")
 
 
-def _check_fraction(fraction: float) -> None:
+def _fraction(fraction: float) -> float:
+    fraction = as_float(fraction, "fraction")
     if not 0 <= fraction <= 1:
         raise ValueError(f"`fraction` must lie in [0, 1], got {fraction}")
+    return fraction

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..topology import as_int
 from .layer_view import LayerView
 from .prune import smallest
 
@@ -62,9 +63,8 @@ class ImportancePrune(ShrinkRule):
         if not 0 <= self.percentile <= 100:
             raise ValueError(f"`percentile` must lie in [0, 100], got {self.percentile}")
         for name, least in (("every", 1), ("start", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"`{name}` must be an int, got {type(value).__name__}")
+            value = as_int(getattr(self, name), name)
+            object.__setattr__(self, name, value)
             if value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}")
 

@@ -12,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..nn import SparseLayer
+from ..topology import as_float
 from .captured_gradient import Reduce
 from .gradient_capture import GradientCaptures
 from .layer_step import LayerStep, plan_prune, plan_regrow
@@ -26,7 +27,7 @@ from .regrow import RegrowRule
 from .rule_names import prune_rule, redistribution, regrow_rule, shrink_rule
 from .schedules import Schedule, as_schedule
 from .shrink import ShrinkRule
-from .timetable import check_steps, next_evolution
+from .timetable import as_steps, next_evolution
 
 # Those whose hook is in place. The optimizers hold them; this only looks on.
 _live: weakref.WeakSet[SparseEvolution] = weakref.WeakSet()
@@ -83,8 +84,9 @@ class SparseEvolution:
     Cost of an evolution: O(nnz log nnz) time, O(nnz) memory; growth by gradient costs what its rule
     says, and nothing at any other step.
 
-    Note: `copy.deepcopy` of an optimizer drops its hooks, this one included; `load_state_dict`
-    puts it back.
+    Note: Model, optimizer and evolution that are copied, or pickled, together between two steps go
+    on alike.
+    `copy.deepcopy` of the optimizer alone drops its hooks, this one included.
 
     Source: SET, Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3), with the defaults' settings.
 
@@ -118,9 +120,8 @@ class SparseEvolution:
         self.shrink = shrink_rule(shrink)
         self.redistribute = redistribution(redistribute)
         self.fraction = as_schedule(fraction)
-        check_steps(every, "every", optional=True)
-        check_steps(stop, "stop", optional=True)
-        self.every, self.stop = every, stop
+        self.every = None if every is None else as_steps(every, "every")
+        self.stop = None if stop is None else as_steps(stop, "stop")
         if generator is not None and not isinstance(generator, torch.Generator):
             raise TypeError(
                 f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"
@@ -145,6 +146,22 @@ class SparseEvolution:
         _live.add(self)
         self._arm_if_due()
 
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in self.__dict__.items() if name != "_hook"}
+        return {**state, "captured": self._captures.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copy or a pickle, made together with model and optimizer, goes on by itself."""
+        captured = state.pop("captured")
+        self.__dict__.update(state)
+        self._hook = self._optimizer.register_step_post_hook(self._after_step)
+        if self._removed:
+            self._hook.remove()
+            return
+        _live.add(self)
+        self._arm_if_due()
+        self._captures.load_state_dict(captured)
+
     def step(self) -> EvolutionRecord:
         """Evolve now.
 
@@ -157,7 +174,7 @@ class SparseEvolution:
             RuntimeError: ranks that train together do not hold one topology, or it failed on
                 another of them.
         """
-        fraction = self.fraction(self.steps)
+        fraction = as_float(self.fraction(self.steps), "fraction")
         if not 0 <= fraction <= 1:
             raise ValueError(
                 f"`fraction` must give numbers in [0, 1], got {fraction} after step {self.steps}"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import SupportsIndex
+
+from ..topology import as_int
+
 
 def next_evolution(after: int, every: int | None, stop: int | None) -> int | None:
     """Give the first step later than `after` at which the network evolves, or None.
@@ -23,12 +27,9 @@ def next_evolution(after: int, every: int | None, stop: int | None) -> int | Non
     return step if stop is None or step <= stop else None
 
 
-def check_steps(steps: int | None, name: str, *, optional: bool = False) -> None:
-    """Raise unless it is a number of optimizer steps: an int of at least 1, or None if optional."""
-    if optional and steps is None:
-        return
-    if isinstance(steps, bool) or not isinstance(steps, int):
-        kind = "an int or None" if optional else "an int"
-        raise TypeError(f"`{name}` must be {kind}, got {type(steps).__name__}")
-    if steps < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {steps}")
+def as_steps(steps: SupportsIndex, name: str) -> int:
+    """Take a number of optimizer steps: an int of at least 1."""
+    count = as_int(steps, name)
+    if count < 1:
+        raise ValueError(f"`{name}` must be at least 1, got {count}")
+    return count

@@ -7,6 +7,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..topology import as_int
+
 
 class AllReLU(nn.Module):
     """The activation `x` for x > 0, `-alpha x` in even layers and `alpha x` in odd ones for x <= 0.
@@ -37,8 +39,7 @@ class AllReLU(nn.Module):
 
     def __init__(self, alpha: float = 0.6, *, layer_index: int) -> None:
         super().__init__()
-        if isinstance(layer_index, bool) or not isinstance(layer_index, int):
-            raise TypeError(f"`layer_index` must be an int, got {type(layer_index).__name__}")
+        layer_index = as_int(layer_index, "layer_index")
         if not math.isfinite(alpha):
             raise ValueError(f"`alpha` must be finite, got {alpha}")
         self.alpha = float(alpha)

@@ -17,20 +17,22 @@ def coo_tensor(indices: Tensor, values: Tensor, out_features: int, in_features: 
         out_features: number of output units.
         in_features: number of input units.
 
-    Cost: the indices are widened to int64, 16 bytes a weight.
+    Returns:
+        A copy: the indices widened to int64, 20 bytes a weight.
     """
     followed: Tensor = _InThisTopology.apply(values)  # type: ignore[no-untyped-call]
     return torch.sparse_coo_tensor(
-        indices.long(),
+        indices.to(torch.int64, copy=True),
         followed,
         (out_features, in_features),
+        device=values.device,
         is_coalesced=True,
         check_invariants=False,
     )
 
 
 class _InThisTopology(torch.autograd.Function):
-    """The values themselves; a backward pass after they changed raises torch's own error.
+    """A copy of the values; a backward pass after they changed raises torch's own error.
 
     Evolution would otherwise let the gradient reach the wrong connections in silence.
     """
@@ -38,7 +40,7 @@ class _InThisTopology(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
         ctx.save_for_backward(values)
-        return values.view_as(values)
+        return values.clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..topology import as_float
+
 
 def positions_to_keep(weight: Tensor, density: float | None, mask: Tensor | None) -> Tensor:
     """Choose weights of a dense layer: the largest by magnitude, or those under a mask.
@@ -26,7 +28,7 @@ def positions_to_keep(weight: Tensor, density: float | None, mask: Tensor | None
         raise TypeError("exactly one of `density` and `mask` must be given")
     if mask is not None:
         return _positions_of_mask(mask, weight)
-    assert density is not None
+    density = as_float(density, "density")
     if not 0 <= density <= 1:
         raise ValueError(f"`density` must lie in [0, 1], got {density}")
     count = round(density * weight.numel())

@@ -199,7 +199,8 @@ class TrulySparseLinear(SparseLayer):
     def weight(self) -> Tensor:
         """W as a coalesced torch.sparse_coo_tensor; gradients flow to `values`.
 
-        For people: it widens the indices to int64, 16 bytes a weight. No inner path uses it.
+        A copy, for people: what is written into it does not reach the layer; write into `values`.
+        It widens the indices to int64, 20 bytes a weight. No inner path uses it.
         """
         indices = self._checked_indices()
         return coo_tensor(indices, self.values, self.out_features, self.in_features)
@@ -279,6 +280,12 @@ class TrulySparseLinear(SparseLayer):
                 self._buffers["indices"] = indices.to(self.values.device)
                 self._derived.adopt(self.indices, crow_indices.to(self.values.device))
             return
+        if name == "weight":
+            raise AttributeError(
+                "`weight` cannot be assigned: it is a copy of `values` in the topology of "
+                "`indices`. Write into `layer.values`, or take the weights of a dense layer with "
+                "`TrulySparseLinear.from_dense(linear, density=...)`"
+            )
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:

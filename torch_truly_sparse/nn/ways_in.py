@@ -89,5 +89,7 @@ def _check_loadable(
     check_tensor(key, saved, shape)
     if saved.layout != torch.strided:
         raise ValueError(f"`{key}` must be a strided tensor, got layout {saved.layout}")
+    if assign and not saved.is_floating_point():
+        raise TypeError(f"`{key}` must be of floating point to be assigned, got {saved.dtype}")
     if saved.is_meta and not layer.weight_parameter.is_meta and not assign:
         raise ValueError(f"`{key}` is on the meta device and has no content to load")

@@ -5,7 +5,7 @@ output unit, then input unit, and unique.
 """
 
 from .coordinates import check_indices, from_positions, index_dtype, to_positions
-from .counts import as_int, count_connections
+from .counts import as_float, as_int, count_connections
 from .distributions import Distribution, ErdosRenyi, FixedFanIn, Uniform, distribution
 from .fixed_fan_in import random_fixed_fan_in_indices
 from .random import draw_seed, random_empty_positions, random_indices
@@ -15,6 +15,7 @@ __all__ = [
     "ErdosRenyi",
     "FixedFanIn",
     "Uniform",
+    "as_float",
     "as_int",
     "check_indices",
     "count_connections",

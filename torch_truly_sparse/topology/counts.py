@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from fractions import Fraction
-from typing import SupportsIndex
+from typing import SupportsFloat, SupportsIndex
 
 from .coordinates import check_size
 
@@ -28,7 +28,8 @@ def count_connections(
         nnz: the count itself.
 
     Raises:
-        TypeError: not exactly one of the three is given, or `nnz` is not an int.
+        TypeError: not exactly one of the three is given, `nnz` is not an int, or another is no
+            number.
         ValueError: it is out of range.
 
     Source: Mocanu et al. 2018, "Scalable training of artificial neural networks with adaptive
@@ -50,10 +51,12 @@ def count_connections(
     check_size(out_features, in_features)
     positions = out_features * in_features
     if density is not None:
+        density = as_float(density, "density")
         if not 0 <= density <= 1:
             raise ValueError(f"`density` must lie in [0, 1], got {density}")
         return round(Fraction(density) * positions)  # exact, whatever the size
     if epsilon is not None:
+        epsilon = as_float(epsilon, "epsilon")
         if not 0 <= epsilon < float("inf"):
             raise ValueError(f"`epsilon` must be a finite number of at least 0, got {epsilon}")
         return min(round(epsilon * (in_features + out_features)), positions)
@@ -67,9 +70,26 @@ def count_connections(
 
 def as_int(value: SupportsIndex | None, name: str) -> int:
     """Take an int, or what stands for one (a NumPy integer); a TypeError for anything else."""
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
-        raise TypeError(f"`{name}` must be an int, got {type(value).__name__}")
-    return operator.index(value)
+    if not isinstance(value, bool) and isinstance(value, SupportsIndex):
+        try:
+            return operator.index(value)
+        except TypeError:  # an array, or a tensor of something else
+            pass
+    raise TypeError(f"`{name}` must be an int, got {type(value).__name__}")
+
+
+def as_float(value: SupportsFloat | None, name: str) -> float:
+    """Take a number, or what stands for one (of NumPy, a tensor of one number).
+
+    Raises:
+        TypeError: it is anything else.
+    """
+    if not isinstance(value, bool) and isinstance(value, SupportsFloat):
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):  # an array or a tensor of several
+            pass
+    raise TypeError(f"`{name}` must be a number, got {type(value).__name__}")
 
 
 def _named(

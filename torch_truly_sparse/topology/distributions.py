@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .coordinates import check_size, from_positions
-from .counts import count_connections
+from .counts import as_float, count_connections
 from .fixed_fan_in import random_fixed_fan_in_indices
 from .random import random_indices
 
@@ -84,7 +84,7 @@ class Uniform(Distribution):
     density: float
 
     def __post_init__(self) -> None:
-        _check_density(self.density)
+        object.__setattr__(self, "density", _density(self.density))
 
     def counts(self, shapes: Sequence[Shape]) -> list[int]:
         """Give each layer round(density * out * in) connections."""
@@ -123,7 +123,7 @@ class ErdosRenyi(Distribution):
         if (self.density is None) == (self.epsilon is None):
             raise TypeError("exactly one of `density` and `epsilon` must be given")
         if self.density is not None:
-            _check_density(self.density)
+            object.__setattr__(self, "density", _density(self.density))
         count_connections(1, 1, density=self.density, epsilon=self.epsilon)  # checks epsilon
 
     def counts(self, shapes: Sequence[Shape]) -> list[int]:
@@ -176,7 +176,7 @@ class FixedFanIn(Distribution):
     density: float
 
     def __post_init__(self) -> None:
-        _check_density(self.density)
+        object.__setattr__(self, "density", _density(self.density))
 
     def counts(self, shapes: Sequence[Shape]) -> list[int]:
         """Give each layer out_features times its fan-in."""
@@ -184,7 +184,7 @@ class FixedFanIn(Distribution):
 
     def count_at(self, shape: Shape, density: float) -> int:
         """Give the layer out_features times its fan-in at this density."""
-        _check_density(density)
+        density = _density(density)
         check_size(*shape)
         out_features, in_features = shape
         fan_in = round(Fraction(density) * in_features)
@@ -263,6 +263,8 @@ def _fan_in(shape: Shape, nnz: int) -> int:
     return nnz // out_features
 
 
-def _check_density(density: float) -> None:
+def _density(density: float) -> float:
+    density = as_float(density, "density")
     if not 0 <= density <= 1:
         raise ValueError(f"`density` must lie in [0, 1], got {density}")
+    return density

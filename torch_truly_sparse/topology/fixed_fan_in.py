@@ -46,13 +46,14 @@ def random_fixed_fan_in_indices(
     stream = torch.Generator().manual_seed(draw_seed(generator))
     if fan_in > in_features // 2:  # fewer to draw, and fewer collisions, among the absent ones
         absent = _distinct(out_features, in_features, in_features - fan_in, stream)
-        present = torch.ones((out_features, in_features), dtype=torch.bool)  # under 2 nnz bytes
+        # Under 2 nnz bytes.
+        present = torch.ones((out_features, in_features), dtype=torch.bool, device="cpu")
         positions = present.scatter_(1, absent, False).flatten().nonzero().squeeze(1)
         return from_positions(positions, out_features, in_features)
     columns = _distinct(out_features, in_features, fan_in, stream)
     dtype = index_dtype(out_features, in_features, columns.numel())
-    indices = torch.empty((2, columns.numel()), dtype=dtype)
-    indices[0].view(columns.shape).copy_(torch.arange(out_features).unsqueeze(1))
+    indices = torch.empty((2, columns.numel()), dtype=dtype, device="cpu")
+    indices[0].view(columns.shape).copy_(torch.arange(out_features, device="cpu").unsqueeze(1))
     indices[1].copy_(columns.flatten())
     return indices
 
@@ -64,11 +65,11 @@ def _distinct(rows: int, population: int, count: int, stream: torch.Generator) -
     every subset is equally likely; with count <= population / 2 at least half of what is drawn
     again is expected to fit each time.
     """
-    drawn = torch.empty((rows, count), dtype=torch.int64)
+    drawn = torch.empty((rows, count), dtype=torch.int64, device="cpu")
     if drawn.numel() == 0:
         return drawn
     drawn = drawn.random_(population, generator=stream).sort(dim=1).values
-    unfinished = torch.arange(rows)
+    unfinished = torch.arange(rows, device="cpu")
     while True:
         repeated = drawn[unfinished].diff(dim=1) == 0
         collides = repeated.any(dim=1)
@@ -76,6 +77,6 @@ def _distinct(rows: int, population: int, count: int, stream: torch.Generator) -
         if unfinished.numel() == 0:
             return drawn
         again = drawn[unfinished]
-        fresh = torch.empty(int(repeated.sum()), dtype=torch.int64)
+        fresh = torch.empty(int(repeated.sum()), dtype=torch.int64, device="cpu")
         again[:, 1:].masked_scatter_(repeated, fresh.random_(population, generator=stream))
         drawn[unfinished] = again.sort(dim=1).values
