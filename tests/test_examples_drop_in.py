@@ -20,7 +20,8 @@ import torch_truly_sparse as tts
 
 TINY = Settings(
     width=16, feed_forward=32, heads=2, blocks=2, context=12, batch_size=4, steps=30, warmup=5,
-    evaluate_every=20, held_out=8, lr=0.01, feed_forward_density=0.25, attention_density=0.5,
+    evaluate_every=20, held_out=8, dense_lr=0.01, sparse_lr=0.02,
+    feed_forward_density=0.25, attention_density=0.5,
 )  # fmt: skip
 COMMAND = "--width 16 --feed-forward 32 --heads 2 --context 12 --batch-size 4 --blocks 1 --steps 3"
 
@@ -72,28 +73,33 @@ def test_the_sparse_form_is_the_dense_one_with_sparse_projections() -> None:
     assert worker.feed_forward_seconds(sparse, TINY) > 0
 
 
-def test_sparse_weights_have_a_learning_rate_of_their_own() -> None:
-    sparse = transformer.build("sparse", TINY)
-    others, values = training.parameter_groups(sparse, replace(TINY, sparse_lr_factor=4))
-    assert (others["lr"], values["lr"]) == (0.01, 0.04)
-    assert len(values["params"]) == 12
-    assert len(others["params"]) + 12 == len(list(sparse.parameters()))
-    assert len(training.parameter_groups(transformer.build("dense", TINY), TINY)) == 1
+@pytest.mark.parametrize("form", ["dense", "sparse"])
+def test_the_weights_start_at_the_scale_of_their_inputs(form) -> None:
+    torch.manual_seed(0)
+    wide = replace(TINY, width=128, feed_forward=512, feed_forward_density=0.1)
+    model = transformer.build(form, wide)
+    assert model.characters.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    first, _, last = model.blocks[0].feed_forward
+    for layer, inputs in (first, 128), (last, 512):
+        sparse = form == "sparse"
+        weights, inputs = (layer.values, inputs / 10) if sparse else (layer.weight, inputs)
+        # Uniform within 1 / sqrt(inputs), which differ from unit to unit where it is sparse.
+        assert weights.std().item() == pytest.approx((3 * inputs) ** -0.5, rel=0.1)
 
 
-def test_both_forms_have_the_same_betas(monkeypatch) -> None:
+def test_the_forms_share_their_optimizer_but_for_the_rate(monkeypatch) -> None:
     made = []
 
     class Recording(torch.optim.AdamW):
         def __init__(self, *arguments, **settings) -> None:
             super().__init__(*arguments, **settings)
-            made.extend(group["betas"] for group in self.param_groups)
+            made.extend((group["betas"], group["lr"]) for group in self.param_groups)
 
     monkeypatch.setattr(torch.optim, "AdamW", Recording)
+    settings = replace(TINY, steps=1, beta2=0.9, warmup=0, dense_lr=0.01, sparse_lr=0.02)
     for form in "dense", "sparse":
-        model = transformer.build(form, TINY)
-        training.train(model, form, text(), replace(TINY, steps=1, beta2=0.9), lambda _: None)
-    assert made == [(0.9, 0.9)] * 3  # the sparse form has two groups
+        training.train(transformer.build(form, TINY), form, text(), settings, lambda _: None)
+    assert made == [((0.9, 0.9), 0.01), ((0.9, 0.9), 0.02)]
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
@@ -122,6 +128,15 @@ def test_attention_sees_only_what_came_before() -> None:
     assert differs[7:].all()
 
 
+def test_products_of_turned_queries_and_keys_depend_on_distances_alone() -> None:
+    query, key = torch.randn(2, 1, 8).expand(2, 20, 8), torch.randn(2, 1, 8).expand(2, 20, 8)
+    products = transformer.rotated(query) @ transformer.rotated(key).mT
+    torch.testing.assert_close(products[:, 1:, 1:], products[:, :-1, :-1])
+    torch.testing.assert_close(products.diagonal(dim1=1, dim2=2), (query * key).sum(-1))
+    assert products.std() > 0.1
+    torch.testing.assert_close(transformer.rotated(query).norm(dim=-1), query.norm(dim=-1))
+
+
 def test_the_text_is_that_of_whole_files_and_the_same_each_time() -> None:
     one, same, other = (read_standard_library(120_000, seed) for seed in (0, 0, 1))
     assert one.fingerprint == same.fingerprint != other.fingerprint
@@ -135,15 +150,15 @@ def test_a_diverging_training_says_so() -> None:
     model = transformer.build("dense", TINY)
     with torch.no_grad():
         model.head.bias.fill_(float("nan"))
-    with pytest.raises(RunError, match=r"dense: diverged in step 1; lower --lr"):
+    with pytest.raises(RunError, match=r"dense: diverged in step 1; lower --dense-lr"):
         training.train(model, "dense", text(), TINY, lambda _: None)
 
 
 def test_options_become_settings(capsys) -> None:
     assert settings_of(parse("", [])) == PRESETS["small"]
-    wide = settings_of(parse("", ["--preset", "wide", "--steps", "7", "--lr", "0.1"]))
-    assert wide == replace(PRESETS["wide"], steps=7, lr=0.1)
-    with pytest.raises(InputError, match=r"--heads must divide --width, got 3 and 128"):
+    wide = settings_of(parse("", ["--preset", "wide", "--steps", "7", "--sparse-lr", "0.1"]))
+    assert wide == replace(PRESETS["wide"], steps=7, sparse_lr=0.1)
+    with pytest.raises(InputError, match=r"--heads must divide --width into even parts, got 3 and"):
         settings_of(parse("", ["--heads", "3"]))
     with pytest.raises(SystemExit):
         parse("", ["--forms", "masked"])

@@ -21,8 +21,8 @@ GIVEN = [
     "context",
     "batch_size",
     "steps",
-    "lr",
-    "sparse_lr_factor",
+    "dense_lr",
+    "sparse_lr",
     "feed_forward_density",
     "attention_density",
     "evolve_every",
@@ -48,8 +48,8 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
     add("--context", type=whole(1), help="characters in a sequence")
     add("--batch-size", type=whole(1), help="sequences a step")
     add("--steps", type=whole(1))
-    add("--lr", type=number(0), help="peak learning rate of AdamW")
-    add("--sparse-lr-factor", type=number(0), help="learning rate of sparse weights, relative")
+    add("--dense-lr", type=number(0), help="peak learning rate of AdamW, dense form")
+    add("--sparse-lr", type=number(0), help="peak learning rate of AdamW, sparse form")
     add("--feed-forward-density", type=number(0, 1))
     add("--attention-density", type=number(0, 1))
     add("--evolve-every", type=whole(0), help="steps between evolutions of sparse layers; 0: none")
@@ -66,8 +66,11 @@ def settings_of(options: argparse.Namespace) -> Settings:
     """The preset with what the command line says otherwise."""
     said = {name: getattr(options, name) for name in GIVEN if getattr(options, name) is not None}
     settings = replace(PRESETS[options.preset], **said)
-    if settings.width % settings.heads:
-        raise InputError(f"--heads must divide --width, got {settings.heads} and {settings.width}")
+    if settings.width % (2 * settings.heads):
+        raise InputError(
+            "--heads must divide --width into even parts, got "
+            f"{settings.heads} and {settings.width}"
+        )
     return settings
 
 

@@ -18,8 +18,8 @@ class Settings:
     context: int = 128  # characters that a prediction sees at most
     batch_size: int = 8  # sequences a step
     steps: int = 150
-    lr: float = 2e-3
-    sparse_lr_factor: float = 4.0  # the sparse weights' learning rate relative to all others'
+    dense_lr: float = 4e-3  # peak learning rate of the dense form
+    sparse_lr: float = 16e-3
     warmup: int = 50  # steps over which the learning rate rises; it then falls to a tenth
     beta2: float = 0.95  # AdamW's memory of squared gradients: some 20 steps
     weight_decay: float = 0.01
@@ -43,7 +43,9 @@ PRESETS = {
         steps=1000,
         warmup=100,
         evaluate_every=100,
-        lr=1e-3,
+        dense_lr=5e-4,
+        sparse_lr=2e-3,
+        held_out=256,
         text=8_000_000,
     ),
 }

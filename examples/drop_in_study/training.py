@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from microarray_study.errors import RunError
@@ -37,7 +36,8 @@ def train(
 ) -> Curves:
     """Train with AdamW, and evaluate on held-out text now and then, at the end too."""
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, settings),
+        model.parameters(),
+        lr=settings.sparse_lr if form == "sparse" else settings.dense_lr,
         betas=(0.9, settings.beta2),
         weight_decay=settings.weight_decay,
         fused=True,
@@ -66,28 +66,12 @@ def train(
         curves.seconds.append(time.perf_counter() - started)
         schedule.step()
         if not math.isfinite(curves.train_loss[-1]):
-            raise RunError(f"{form}: diverged in step {step}; lower --lr")
+            raise RunError(f"{form}: diverged in step {step}; lower --{form}-lr")
         if step % settings.evaluate_every == 0 or step == settings.steps:
             curves.evaluated_at.append(step)
             curves.held_out_loss.append(evaluate(model, text, settings))
             on_evaluation(f"{form}: step {step}, held-out loss {curves.held_out_loss[-1]:.4f}")
     return curves
-
-
-def parameter_groups(model: nn.Module, settings: Settings) -> list[dict[str, Any]]:
-    """Sparse weights at their own learning rate, everything else at the common one.
-
-    A unit with a tenth of the inputs moves a tenth as far when each of its weights takes the same
-    step, as Adam's do: Dey et al. 2024, "Sparse maximal update parameterization"
-    (arXiv 2405.15743), multiply the rate of sparse weights by 1 / density.
-    """
-    sparse = [layer.values for layer in model.modules() if isinstance(layer, tts.TrulySparseLinear)]
-    own = {id(values) for values in sparse}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in own]
-    groups = [{"params": others, "lr": settings.lr}]
-    if sparse:
-        groups.append({"params": sparse, "lr": settings.lr * settings.sparse_lr_factor})
-    return groups
 
 
 def rate(step: int, settings: Settings) -> float:

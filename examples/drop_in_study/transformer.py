@@ -1,4 +1,4 @@
-"""A plain character-level transformer of `nn.Linear` layers; it knows nothing of sparsity."""
+"""A plain character-level transformer of `nn.Linear` layers, and how it becomes sparse."""
 
 from __future__ import annotations
 
@@ -9,6 +9,34 @@ from torch.nn import functional as F
 import torch_truly_sparse as tts
 from drop_in_study.settings import Settings
 from drop_in_study.text import VOCABULARY
+
+
+class Characters(nn.Embedding):
+    """An embedding that starts small, so that what the layers add soon outweighs it."""
+
+    def reset_parameters(self) -> None:
+        """Draw from N(0, 0.02^2), as Radford et al. 2019 (GPT-2) do."""
+        nn.init.normal_(self.weight, std=0.02)
+
+
+def rotated(x: Tensor) -> Tensor:
+    """Turn queries or keys by their places, so that their products depend on distances alone.
+
+    Su et al. 2021, "RoFormer" (arXiv 2104.09864): the pair (x_i, x_{i + d/2}) of a head of width d
+    is turned at place t by the angle t / 10000^(2i / d).
+
+    Args:
+        x: (..., context, width of a head, even).
+
+    Returns:
+        Of the same shape.
+    """
+    context, width = x.shape[-2:]
+    places = torch.arange(context, dtype=x.dtype)[:, None]
+    angles = places / 10_000 ** (torch.arange(0, width, 2) / width)
+    cosine, sine = angles.cos(), angles.sin()
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cosine - second * sine, first * sine + second * cosine), dim=-1)
 
 
 class Attention(nn.Module):
@@ -28,7 +56,7 @@ class Attention(nn.Module):
             project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for project in (self.query, self.key, self.value)
         )
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed = F.scaled_dot_product_attention(rotated(query), rotated(key), value, is_causal=True)
         attended: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
         return attended
 
@@ -58,8 +86,7 @@ class Transformer(nn.Module):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         width = settings.width
-        self.characters = nn.Embedding(VOCABULARY, width)
-        self.places = nn.Embedding(settings.context, width)
+        self.characters = Characters(VOCABULARY, width)
         self.blocks = nn.Sequential(
             *(Block(width, settings.feed_forward, settings.heads) for _ in range(settings.blocks))
         )
@@ -68,10 +95,7 @@ class Transformer(nn.Module):
 
     def forward(self, characters: Tensor) -> Tensor:
         """(batch, context) characters to (batch, context, VOCABULARY) logits."""
-        places = torch.arange(characters.shape[1])
-        logits: Tensor = self.head(
-            self.norm(self.blocks(self.characters(characters) + self.places(places)))
-        )
+        logits: Tensor = self.head(self.norm(self.blocks(self.characters(characters))))
         return logits
 
 
