@@ -51,6 +51,48 @@ def test_without_evolution_it_is_that_of_torch(options):
     assert all_same_bits(ours.state_dict(), theirs.state_dict())
 
 
+# Not with `use_buffers`, which averages the integers of `indices`, too, and may leave them as is.
+@pytest.mark.parametrize("options", [KINDS[name] for name in ("swa", "ema", "own")], ids=str)
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_that_of_torch_is_warned_of_once_the_topology_evolves(options, device, recwarn):
+    model = network()
+    ours, theirs = (
+        AveragedModel(model, **options),
+        swa_utils.AveragedModel(model, device, **options),
+    )
+    train(model, ours, theirs, fraction=0.0)
+    ours(torch.ones(2, 9))
+    theirs(torch.ones(2, 9))
+    train(model, ours, theirs, fraction=0.5)
+    ours(torch.ones(2, 9))
+    model(torch.ones(2, 9))
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"use tts\.AveragedModel"):
+        theirs(torch.ones(2, 9))
+    theirs(torch.ones(2, 9))
+    assert not recwarn.list  # said once
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda copied, other: copied.load_state_dict(other.state_dict()),
+        lambda copied, other: copied.load_state_dict(other.state_dict(), assign=True),
+        lambda copied, other: setattr(copied, "indices", other.indices),
+        lambda copied, other: copied.replace_topology(other.indices),
+        lambda copied, other: copied.indices.copy_(copied.indices.clone()),
+        lambda copied, other: copied.values.data.zero_(),
+    ],
+)
+def test_what_else_befalls_a_copy_is_not_warned_of(change, recwarn):
+    layer, other = (TrulySparseLinear(9, 12, nnz=50, generator=seeded(s)) for s in (0, 1))
+    copied = copy.deepcopy(layer)
+    change(copied, other)
+    copied(torch.ones(2, 9))
+    torch.func.functional_call(copy.deepcopy(layer), other.state_dict(), (torch.ones(2, 9),))
+    assert not recwarn.list
+
+
 def test_averages_follow_their_connections():
     model = network()
     average = AveragedModel(model)

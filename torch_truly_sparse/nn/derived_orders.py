@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,7 +23,9 @@ class DerivedOrders:
         out_features: number of output units.
         in_features: number of input units.
 
-    A copy or a pickle starts empty: what is derived need not travel.
+    A copy or a pickle starts empty: what is derived need not travel. A copy knows what it was made
+    from, and warns where another topology is copied over it: so `torch.optim.swa_utils` follows an
+    evolution, and averages weights of different connections.
     """
 
     def __init__(self, out_features: int, in_features: int) -> None:
@@ -29,6 +34,7 @@ class DerivedOrders:
         self._version = 0
         self._orders: Orders | None = None
         self._transposed = False  # whether the column order has ever been asked for
+        self._copied: tuple[Tensor, int] | None = None  # the indices of a copy, and their mark
 
     def of(self, indices: Tensor, *, transposed: bool = False) -> Orders:
         """Give the orders of `indices`, checking them first if they may have changed.
@@ -58,6 +64,7 @@ class DerivedOrders:
             if transforms.active():  # a transform's tensors are not to outlive it
                 return derived
             self._keep(indices, derived)
+            self._warn_of_averages(indices, derived)
         orders = self._orders
         assert orders is not None
         if transposed and orders.transposed is None and not transforms.active():
@@ -75,6 +82,7 @@ class DerivedOrders:
             crow_indices: its row pointers.
         """
         orders = Orders(crow_indices, indices[1], self._size[1], None)
+        self._copied = None
         self._keep(indices, orders)
         if self._transposed:
             self._transpose(orders)
@@ -97,8 +105,36 @@ class DerivedOrders:
         """Drop everything: the next use checks and derives again."""
         self._indices = self._orders = None
 
+    def _warn_of_averages(self, indices: Tensor, orders: Orders) -> None:
+        if self._copied is None or torch.compiler.is_compiling():
+            return
+        copied, mark = self._copied
+        if indices is copied and _mark(orders) != mark:
+            self._copied = None
+            warnings.warn(
+                "another topology was copied over that of this copy of a layer. If "
+                "torch.optim.swa_utils.AveragedModel did so, its averages are of weights of "
+                "different connections: use tts.AveragedModel. If you did, assign "
+                "`layer.indices` instead.",
+                stacklevel=2,
+            )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DerivedOrders:
+        copied = DerivedOrders(*self._size)
+        indices = None if self._indices is None else memo.get(id(self._indices))
+        if indices is not None and self._orders is not None and not indices.is_meta:
+            copied._copied = indices, _mark(self._orders)
+        return copied
+
     def __reduce__(self) -> tuple[type[DerivedOrders], tuple[int, int]]:
         return DerivedOrders, self._size
+
+
+def _mark(orders: Orders) -> int:
+    """A number that topologies share only if their units have, in all likelihood, equal fans."""
+    crow_indices = orders.crow_indices
+    places = torch.arange(crow_indices.shape[0], device=crow_indices.device)
+    return int((crow_indices * (places * places + 1)).sum())
 
 
 def _version(tensor: Tensor) -> int:
