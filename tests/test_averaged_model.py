@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -91,6 +93,14 @@ def test_what_else_befalls_a_copy_is_not_warned_of(change, recwarn):
     copied(torch.ones(2, 9))
     torch.func.functional_call(copy.deepcopy(layer), other.state_dict(), (torch.ones(2, 9),))
     assert not recwarn.list
+
+
+def test_a_copy_that_moves_keeps_nothing_of_where_it_was():
+    layer = copy.deepcopy(TrulySparseLinear(9, 12, nnz=50))
+    before = weakref.ref(layer.indices)
+    layer.to("meta")
+    gc.collect()
+    assert before() is None
 
 
 def test_averages_follow_their_connections():

@@ -19,7 +19,7 @@ class Settings:
     batch_size: int = 8  # sequences a step
     steps: int = 150
     dense_lr: float = 4e-3  # peak learning rate of the dense form
-    sparse_lr: float = 16e-3
+    sparse_lr: float = 16e-3  # larger, for units of a tenth of the inputs: docs/drop_in.md
     warmup: int = 50  # steps over which the learning rate rises; it then falls to a tenth
     beta2: float = 0.95  # AdamW's memory of squared gradients: some 20 steps
     weight_decay: float = 0.01

@@ -13,8 +13,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from .file import FORMAT, load, write
-from .named_alike import check_keep, remove_older
 from .ranks import agree, gather, inside_of, process_group_of
+from .rotation import check_keep, remove_older
 
 
 def save(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from typing import Any
 
 import torch
@@ -24,8 +25,8 @@ class DerivedOrders:
         in_features: number of input units.
 
     A copy or a pickle starts empty: what is derived need not travel. A copy knows what it was made
-    from, and warns where another topology is copied over it: so `torch.optim.swa_utils` follows an
-    evolution, and averages weights of different connections.
+    from, and warns once where another topology was copied over it in place: so the averages of
+    `torch.optim.swa_utils` follow an evolution, mixing weights of different connections.
     """
 
     def __init__(self, out_features: int, in_features: int) -> None:
@@ -34,7 +35,8 @@ class DerivedOrders:
         self._version = 0
         self._orders: Orders | None = None
         self._transposed = False  # whether the column order has ever been asked for
-        self._copied: tuple[Tensor, int] | None = None  # the indices of a copy, and their mark
+        # The indices of a copy as they were copied, and their mark.
+        self._copied: tuple[weakref.ref[Tensor], int] | None = None
 
     def of(self, indices: Tensor, *, transposed: bool = False) -> Orders:
         """Give the orders of `indices`, checking them first if they may have changed.
@@ -106,10 +108,10 @@ class DerivedOrders:
         self._indices = self._orders = None
 
     def _warn_of_averages(self, indices: Tensor, orders: Orders) -> None:
-        if self._copied is None or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self._copied is None:
             return
         copied, mark = self._copied
-        if indices is copied and _mark(orders) != mark:
+        if indices is copied() and _mark(orders) != mark:
             self._copied = None
             warnings.warn(
                 "another topology was copied over that of this copy of a layer. If "
@@ -123,7 +125,7 @@ class DerivedOrders:
         copied = DerivedOrders(*self._size)
         indices = None if self._indices is None else memo.get(id(self._indices))
         if indices is not None and self._orders is not None and not indices.is_meta:
-            copied._copied = indices, _mark(self._orders)
+            copied._copied = weakref.ref(indices), _mark(self._orders)
         return copied
 
     def __reduce__(self) -> tuple[type[DerivedOrders], tuple[int, int]]:

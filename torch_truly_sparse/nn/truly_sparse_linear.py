@@ -19,7 +19,7 @@ from .known_connections import layer_of, take_settings
 from .parameter_memory import make_room
 from .precision import in_full_precision, keeping_full_precision
 from .sparse_layer import SparseLayer
-from .ways_in import (
+from .validation import (
     check_replacement,
     check_saved_bias,
     check_saved_topology,

@@ -1,4 +1,4 @@
-"""Checkpoint files that are named alike but for a number: the newest, and those to remove."""
+"""Rotation of checkpoint files that are named alike but for a number: newest, oldest to remove."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways into a truly sparse layer: what is given is checked before anything is changed."""
+"""Validation of what is to enter a truly sparse layer, before anything is changed."""
 
 from __future__ import annotations
 
