@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.topology import as_float, as_int
+from torch_truly_sparse._arguments import as_float, as_int
 
 FLOATS = [np.float32, np.float64, torch.tensor]
 INTS = [np.int32, np.int64, torch.tensor]

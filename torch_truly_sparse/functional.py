@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from ._arguments import as_int
 from .ops import differentiable as ops
-from .topology import as_int, check_indices
+from .topology import check_indices
 
 HALVES = (torch.bfloat16, torch.float16)
 """The dtypes of activations whose weights stay float32."""

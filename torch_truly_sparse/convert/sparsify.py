@@ -8,8 +8,9 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from .._arguments import as_fraction, check_generator
 from ..nn import SparseLayer, load_all_or_nothing
-from ..topology import Distribution, as_float
+from ..topology import Distribution
 from ..topology import distribution as distribution_of
 from .layers import draw, keep_largest, keep_nonzero
 from .materialise import check_materialisable, materialise
@@ -90,10 +91,7 @@ def sparsify(
     names = ModuleNames(model)
     if init not in _INITS:
         raise ValueError(f"`init` must be one of {', '.join(_INITS)}, got {init!r}")
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(
-            f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"
-        )
+    check_generator(generator)
     per_layer = _densities(per_layer)
     shares = None
     if init == "nonzero":
@@ -184,10 +182,7 @@ def _densities(per_layer: Mapping[str, float] | None) -> Mapping[str, float]:
     as_globs("per_layer", per_layer)
     densities = {}
     for glob, given in per_layer.items():
-        density = as_float(given, f"per_layer[{glob!r}]")
-        if not 0 <= density <= 1:
-            raise ValueError(f"`per_layer[{glob!r}]` must lie in [0, 1], got {density}")
-        densities[glob] = density
+        densities[glob] = as_fraction(given, f"per_layer[{glob!r}]")
     return densities
 
 

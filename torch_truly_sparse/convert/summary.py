@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from .._arguments import as_int
 from ..nn import TrulySparseLinear
-from ..topology import as_int
 
 _UNITS = ("kB", "MB", "GB", "TB")
 _REPEATS = 5  # of each measured form; the median counts
@@ -140,9 +140,7 @@ def summary(model: nn.Module, *, batch: int | None = None) -> ModelSummary:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
-    batch = None if batch is None else as_int(batch, "batch")
-    if batch is not None and batch < 1:
-        raise ValueError(f"`batch` must be at least 1, got {batch}")
+    batch = None if batch is None else as_int(batch, "batch", least=1)
     rows, counted = [], set()
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | TrulySparseLinear):

@@ -9,9 +9,10 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from .._arguments import as_int
 from ..nn import SparseLayer
 from ..ops import mark_smallest
-from ..topology import as_int, from_positions, to_positions
+from ..topology import from_positions, to_positions
 from .group import check_unwrapped
 
 Copy = TypeVar("Copy", bound=nn.Module | Mapping[str, Tensor])

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, SupportsFloat
 
-from ..topology import as_float
+from .._arguments import as_fraction
 from .timetable import as_steps
 
 
@@ -25,7 +25,7 @@ class Constant:
     fraction: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fraction", _fraction(self.fraction))
+        object.__setattr__(self, "fraction", as_fraction(self.fraction, "fraction"))
 
     def __call__(self, step: int) -> float:
         """Give the fraction."""
@@ -51,7 +51,7 @@ class Cosine:
     end: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fraction", _fraction(self.fraction))
+        object.__setattr__(self, "fraction", as_fraction(self.fraction, "fraction"))
         object.__setattr__(self, "end", as_steps(self.end, "end"))
 
     def __call__(self, step: int) -> float:
@@ -78,7 +78,7 @@ class Linear:
     end: int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fraction", _fraction(self.fraction))
+        object.__setattr__(self, "fraction", as_fraction(self.fraction, "fraction"))
         object.__setattr__(self, "end", as_steps(self.end, "end"))
 
     def __call__(self, step: int) -> float:
@@ -125,10 +125,3 @@ def as_schedule(fraction: float | Schedule) -> Schedule:
     if callable(fraction) and not isinstance(fraction, type):
         return fraction
     raise TypeError(f"`fraction` must be a number or a schedule, got {fraction!r}")
-
-
-def _fraction(fraction: float) -> float:
-    fraction = as_float(fraction, "fraction")
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"`fraction` must lie in [0, 1], got {fraction}")
-    return fraction

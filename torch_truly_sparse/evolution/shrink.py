@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..topology import as_int
+from .._arguments import as_int
 from .layer_view import LayerView
 from .prune import smallest
 
@@ -63,10 +63,7 @@ class ImportancePrune(ShrinkRule):
         if not 0 <= self.percentile <= 100:
             raise ValueError(f"`percentile` must lie in [0, 100], got {self.percentile}")
         for name, least in (("every", 1), ("start", 0)):
-            value = as_int(getattr(self, name), name)
-            object.__setattr__(self, name, value)
-            if value < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {value}")
+            object.__setattr__(self, name, as_int(getattr(self, name), name, least=least))
 
     @classmethod
     def parallel(cls) -> ImportancePrune:

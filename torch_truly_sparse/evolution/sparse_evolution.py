@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from .._arguments import as_float, check_generator
 from ..nn import SparseLayer
-from ..topology import as_float
 from .captured_gradient import Reduce
 from .gradient_capture import GradientCaptures
 from .layer_step import LayerStep, plan_prune, plan_regrow
@@ -122,11 +122,7 @@ class SparseEvolution:
         self.fraction = as_schedule(fraction)
         self.every = None if every is None else as_steps(every, "every")
         self.stop = None if stop is None else as_steps(stop, "stop")
-        if generator is not None and not isinstance(generator, torch.Generator):
-            raise TypeError(
-                f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"
-            )
-        self.generator = generator
+        self.generator = check_generator(generator)
         self.history: list[EvolutionRecord] = []
         self.steps = 0
         self._optimizer = optimizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import SupportsIndex
 
-from ..topology import as_int
+from .._arguments import as_int
 
 
 def next_evolution(after: int, every: int | None, stop: int | None) -> int | None:
@@ -29,7 +29,4 @@ def next_evolution(after: int, every: int | None, stop: int | None) -> int | Non
 
 def as_steps(steps: SupportsIndex, name: str) -> int:
     """Take a number of optimizer steps: an int of at least 1."""
-    count = as_int(steps, name)
-    if count < 1:
-        raise ValueError(f"`{name}` must be at least 1, got {count}")
-    return count
+    return as_int(steps, name, least=1)

@@ -7,7 +7,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..topology import as_int
+from .._arguments import as_int
 
 
 class AllReLU(nn.Module):

@@ -7,7 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..topology import as_float
+from .._arguments import as_fraction
+from ..topology import connections_at
 
 
 def positions_to_keep(weight: Tensor, density: float | None, mask: Tensor | None) -> Tensor:
@@ -28,10 +29,7 @@ def positions_to_keep(weight: Tensor, density: float | None, mask: Tensor | None
         raise TypeError("exactly one of `density` and `mask` must be given")
     if mask is not None:
         return _positions_of_mask(mask, weight)
-    density = as_float(density, "density")
-    if not 0 <= density <= 1:
-        raise ValueError(f"`density` must lie in [0, 1], got {density}")
-    count = round(density * weight.numel())
+    count = connections_at(as_fraction(density, "density"), weight.numel())
     return weight.abs().flatten().topk(count, sorted=False).indices.sort().values
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..topology import as_int, check_indices, count_connections, random_indices
+from .._arguments import as_int
+from ..topology import check_indices, count_connections, random_indices
 from .init import Initializer, initializer
 
 
@@ -48,8 +49,8 @@ class SparseLayer(nn.Module, ABC):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.in_features = _size(in_features, "in_features")
-        self.out_features = _size(out_features, "out_features")
+        self.in_features = as_int(in_features, "in_features", least=0)
+        self.out_features = as_int(out_features, "out_features", least=0)
         self.init = initializer(init)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if dtype not in (torch.float32, torch.float64):
@@ -216,10 +217,3 @@ class SparseLayer(nn.Module, ABC):
             f"in_features={self.in_features}, out_features={self.out_features}, nnz={self.nnz}, "
             f"density={self.density:.4g}, bias={self.bias is not None}"
         )
-
-
-def _size(value: SupportsIndex, name: str) -> int:
-    size = as_int(value, name)
-    if size < 0:
-        raise ValueError(f"`{name}` must not be negative, got {size}")
-    return size

@@ -5,7 +5,7 @@ output unit, then input unit, and unique.
 """
 
 from .coordinates import check_indices, from_positions, index_dtype, to_positions
-from .counts import as_float, as_int, count_connections
+from .counts import connections_at, count_connections
 from .distributions import Distribution, ErdosRenyi, FixedFanIn, Uniform, distribution
 from .fixed_fan_in import random_fixed_fan_in_indices
 from .random import draw_seed, random_empty_positions, random_indices
@@ -15,9 +15,8 @@ __all__ = [
     "ErdosRenyi",
     "FixedFanIn",
     "Uniform",
-    "as_float",
-    "as_int",
     "check_indices",
+    "connections_at",
     "count_connections",
     "distribution",
     "draw_seed",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from fractions import Fraction
-from typing import SupportsFloat, SupportsIndex
 
+from .._arguments import as_fraction, as_int, as_scale
 from .coordinates import check_size
 
 
@@ -51,14 +50,9 @@ def count_connections(
     check_size(out_features, in_features)
     positions = out_features * in_features
     if density is not None:
-        density = as_float(density, "density")
-        if not 0 <= density <= 1:
-            raise ValueError(f"`density` must lie in [0, 1], got {density}")
-        return round(Fraction(density) * positions)  # exact, whatever the size
+        return connections_at(as_fraction(density, "density"), positions)
     if epsilon is not None:
-        epsilon = as_float(epsilon, "epsilon")
-        if not 0 <= epsilon < float("inf"):
-            raise ValueError(f"`epsilon` must be a finite number of at least 0, got {epsilon}")
+        epsilon = as_scale(epsilon, "epsilon")
         return min(round(epsilon * (in_features + out_features)), positions)
     nnz = as_int(nnz, "nnz")
     if not 0 <= nnz <= positions:
@@ -68,28 +62,20 @@ def count_connections(
     return nnz
 
 
-def as_int(value: SupportsIndex | None, name: str) -> int:
-    """Take an int, or what stands for one (a NumPy integer); a TypeError for anything else."""
-    if not isinstance(value, bool) and isinstance(value, SupportsIndex):
-        try:
-            return operator.index(value)
-        except TypeError:  # an array, or a tensor of something else
-            pass
-    raise TypeError(f"`{name}` must be an int, got {type(value).__name__}")
+def connections_at(density: float, positions: int) -> int:
+    """Return round(density * positions), exact for any size: the one rounding of a density.
 
+    Args:
+        density: fraction of the positions, in [0, 1]; checked by the caller.
+        positions: number of positions in all.
 
-def as_float(value: SupportsFloat | None, name: str) -> float:
-    """Take a number, or what stands for one (of NumPy, a tensor of one number).
-
-    Raises:
-        TypeError: it is anything else.
+    Example:
+        >>> connections_at(0.05, 10)  # the float is a little more than 1 / 20
+        1
+        >>> connections_at(0.5, 5)  # a tie goes to the even count
+        2
     """
-    if not isinstance(value, bool) and isinstance(value, SupportsFloat):
-        try:
-            return float(value)
-        except (TypeError, ValueError, RuntimeError):  # an array or a tensor of several
-            pass
-    raise TypeError(f"`{name}` must be a number, got {type(value).__name__}")
+    return round(Fraction(density) * positions)
 
 
 def _named(

@@ -8,13 +8,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import torch
 from torch import Tensor
 
+from .._arguments import as_fraction
 from .coordinates import check_size, from_positions
-from .counts import as_float, count_connections
+from .counts import connections_at, count_connections
 from .fixed_fan_in import random_fixed_fan_in_indices
 from .random import random_indices
 
@@ -84,7 +84,7 @@ class Uniform(Distribution):
     density: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "density", _density(self.density))
+        object.__setattr__(self, "density", as_fraction(self.density, "density"))
 
     def counts(self, shapes: Sequence[Shape]) -> list[int]:
         """Give each layer round(density * out * in) connections."""
@@ -123,7 +123,7 @@ class ErdosRenyi(Distribution):
         if (self.density is None) == (self.epsilon is None):
             raise TypeError("exactly one of `density` and `epsilon` must be given")
         if self.density is not None:
-            object.__setattr__(self, "density", _density(self.density))
+            object.__setattr__(self, "density", as_fraction(self.density, "density"))
         count_connections(1, 1, density=self.density, epsilon=self.epsilon)  # checks epsilon
 
     def counts(self, shapes: Sequence[Shape]) -> list[int]:
@@ -134,7 +134,7 @@ class ErdosRenyi(Distribution):
             check_size(*shape)
         sizes = [out * in_ for out, in_ in shapes]
         # Whole numbers throughout: the total is exact, whatever the size.
-        left = round(Fraction(self.density or 0.0) * sum(sizes))
+        left = connections_at(self.density or 0.0, sum(sizes))
         weights = {layer: out + in_ for layer, (out, in_) in enumerate(shapes)}
         counts = [0] * len(shapes)
         while full := [
@@ -176,7 +176,7 @@ class FixedFanIn(Distribution):
     density: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "density", _density(self.density))
+        object.__setattr__(self, "density", as_fraction(self.density, "density"))
 
     def counts(self, shapes: Sequence[Shape]) -> list[int]:
         """Give each layer out_features times its fan-in."""
@@ -184,10 +184,10 @@ class FixedFanIn(Distribution):
 
     def count_at(self, shape: Shape, density: float) -> int:
         """Give the layer out_features times its fan-in at this density."""
-        density = _density(density)
+        density = as_fraction(density, "density")
         check_size(*shape)
         out_features, in_features = shape
-        fan_in = round(Fraction(density) * in_features)
+        fan_in = connections_at(density, in_features)
         return out_features * max(fan_in, min(1, in_features) if density else 0)
 
     def draw(self, shape: Shape, nnz: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -261,10 +261,3 @@ def _fan_in(shape: Shape, nnz: int) -> int:
             f"got {nnz}"
         )
     return nnz // out_features
-
-
-def _density(density: float) -> float:
-    density = as_float(density, "density")
-    if not 0 <= density <= 1:
-        raise ValueError(f"`density` must lie in [0, 1], got {density}")
-    return density

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .._arguments import check_generator
 from ..ops.positions import empty_positions
 from ..ops.sample import sample
 from .coordinates import check_size, from_positions
@@ -19,10 +20,7 @@ def draw_seed(generator: torch.Generator | None) -> int:
     Raises:
         TypeError: it is neither.
     """
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise TypeError(
-            f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"
-        )
+    check_generator(generator)
     device = "cpu" if generator is None else generator.device
     low, high = torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max
     return int(torch.randint(low, high, (), generator=generator, device=device).item())

@@ -1,0 +1,90 @@
+"""Checks of arguments that several parts share: each returns the checked value or raises.
+
+Every error names the argument, says what was expected and what came.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import SupportsFloat, SupportsIndex
+
+import torch
+
+
+def as_int(value: SupportsIndex | None, name: str, *, least: int | None = None) -> int:
+    """Return an int, or what stands for one (a NumPy integer, a tensor of one integer).
+
+    Args:
+        value: the argument.
+        name: of the argument, for the error.
+        least: the smallest value allowed, or None for no bound.
+
+    Raises:
+        TypeError: the value is no integer; bool is not taken for one.
+        ValueError: the value is below `least`.
+    """
+    if not isinstance(value, bool) and isinstance(value, SupportsIndex):
+        try:
+            number = operator.index(value)
+        except TypeError:  # an array, or a tensor of something else
+            pass
+        else:
+            if least is not None and number < least:
+                wanted = "not be negative" if least == 0 else f"be at least {least}"
+                raise ValueError(f"`{name}` must {wanted}, got {number}")
+            return number
+    raise TypeError(f"`{name}` must be an int, got {type(value).__name__}")
+
+
+def as_float(value: SupportsFloat | None, name: str) -> float:
+    """Return a float, or what stands for one (a number of NumPy, a tensor of one number).
+
+    Raises:
+        TypeError: the value is no number; bool is not taken for one.
+    """
+    if not isinstance(value, bool) and isinstance(value, SupportsFloat):
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):  # an array or a tensor of several
+            pass
+    raise TypeError(f"`{name}` must be a number, got {type(value).__name__}")
+
+
+def as_fraction(value: SupportsFloat | None, name: str) -> float:
+    """Return a number in [0, 1]: a density, or a share of the connections.
+
+    Raises:
+        TypeError: the value is no number.
+        ValueError: the value lies outside [0, 1], or is NaN.
+    """
+    number = as_float(value, name)
+    if not 0 <= number <= 1:
+        raise ValueError(f"`{name}` must lie in [0, 1], got {number}")
+    return number
+
+
+def as_scale(value: SupportsFloat | None, name: str) -> float:
+    """Return a finite number of at least 0.
+
+    Raises:
+        TypeError: the value is no number.
+        ValueError: the value is negative, infinite or NaN.
+    """
+    number = as_float(value, name)
+    if not (number >= 0 and math.isfinite(number)):
+        raise ValueError(f"`{name}` must be a finite number of at least 0, got {number}")
+    return number
+
+
+def check_generator(generator: torch.Generator | None) -> torch.Generator | None:
+    """Return a `torch.Generator`, or None for torch's default one.
+
+    Raises:
+        TypeError: the value is neither.
+    """
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(
+            f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"
+        )
+    return generator
