@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import torch_truly_sparse
+from torch_truly_sparse import Topology
+from torch_truly_sparse.ops import CsrParts
 
 TESTS = Path(__file__).parent
 INDEX_DTYPES = [torch.int32, torch.int64]
@@ -51,6 +53,18 @@ class Matrix:
             ccol=_pointers(mask.sum(0)),
             row=mask.t().nonzero()[:, 1].to(index),
             permutation=rank.t()[mask.t()].to(index),
+        )
+
+    @property
+    def topology(self) -> Topology:
+        """As the package makes it, from the same coordinates."""
+        return Topology.from_indices(self.indices, tuple(self.dense.shape))
+
+    @property
+    def parts(self) -> CsrParts:
+        """Taken apart, with the column order: made without the package's operators."""
+        return CsrParts(
+            self.crow, self.col, self.dense.shape[1], self.ccol, self.row, self.permutation
         )
 
 

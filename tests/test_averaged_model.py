@@ -81,7 +81,7 @@ def test_that_of_torch_is_warned_of_once_the_topology_evolves(options, device, r
         lambda copied, other: copied.load_state_dict(other.state_dict()),
         lambda copied, other: copied.load_state_dict(other.state_dict(), assign=True),
         lambda copied, other: setattr(copied, "indices", other.indices),
-        lambda copied, other: copied.replace_topology(other.indices),
+        lambda copied, other: copied.replace_topology(other.topology),
         lambda copied, other: copied.indices.copy_(copied.indices.clone()),
         lambda copied, other: copied.values.data.zero_(),
     ],
@@ -157,7 +157,7 @@ def test_a_change_of_size_is_followed():
     average.update_parameters(model)
     values = average.module[0].values
     for nnz in 70, 20, 0, 30:
-        model[0].resize_topology(tts.topology.random_indices(12, 9, nnz, generator=seeded(nnz)))
+        model[0].resize_topology(tts.Topology.random(12, 9, nnz=nnz, generator=seeded(nnz)))
         model[0].reset_parameters()
         average.update_parameters(model)
         assert average.module[0].values is values

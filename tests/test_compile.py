@@ -110,14 +110,14 @@ def test_leading_dimensions_and_the_stateless_form():
         torch.testing.assert_close(compiled(x), layer(x))
     stateless = torch.compile(sparse_linear, fullgraph=True, backend="aot_eager")
     x, values = torch.randn(4, 20), layer.values.detach().clone().requires_grad_()
-    y = stateless(x, layer.indices, values, layer.bias, out_features=30)
+    y = stateless(x, layer.topology, values, layer.bias)
     torch.testing.assert_close(y, layer(x))
     (gradient,) = torch.autograd.grad(y.sum(), values)
     torch.testing.assert_close(gradient, torch.autograd.grad(layer(x).sum(), layer.values)[0])
 
 
 CHANGES = {
-    "replace": lambda m: m[0].replace_topology(network(5)[0].indices),
+    "replace": lambda m: m[0].replace_topology(network(5)[0].topology),
     "reset": lambda m: m[2].reset_topology(generator=seeded(7)),
     "assign": lambda m: setattr(m[0], "indices", network(5)[0].indices),
     "load": lambda m: m.load_state_dict(network(5).state_dict()),
@@ -178,7 +178,7 @@ def test_a_converted_model(convert):
 
 def test_what_compiled_code_derived_is_checked_by_eager_code():
     model = network()
-    model[0]._derived.forget()
+    model[0]._kept.forget()
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     compiled(torch.ones(24, 20))
     model[0].indices.copy_(network(5)[0].indices)

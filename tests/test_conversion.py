@@ -13,7 +13,7 @@ from oracles import (
 from small_layers import of_mask, small
 from torch import nn
 
-from torch_truly_sparse import TrulySparseLinear
+from torch_truly_sparse import Topology, TrulySparseLinear
 
 # nn.Linear says so of itself, as the tests convert layers that have no inputs.
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
@@ -162,13 +162,8 @@ def test_from_dense_wants_a_linear_layer():
 @each_value_dtype
 def test_a_layer_of_known_connections(mask, dtype):
     layer = of_mask(mask, dtype)
-    same = TrulySparseLinear.from_indices(
-        layer.indices.long(),
-        layer.values,
-        layer.bias,
-        out_features=layer.out_features,
-        in_features=layer.in_features,
-    )
+    topology = Topology.from_indices(layer.indices.long(), layer.topology.shape)
+    same = TrulySparseLinear.from_topology(topology, layer.values, layer.bias)
     assert same_bits(same.indices, layer.indices)
     assert same_bits(same.values, layer.values)
     assert same_bits(same.bias, layer.bias)
@@ -183,13 +178,11 @@ def test_a_layer_of_known_connections(mask, dtype):
         ({"values": [1.0, 2.0]}, TypeError, r"`values` must be a torch.Tensor, got list"),
         ({"values": torch.ones(2, dtype=torch.int64)}, TypeError, r"must be float32 or float64"),
         ({"bias": torch.ones(2)}, ValueError, r"`bias` must have shape \(3,\), got \(2,\)"),
-        ({"indices": torch.tensor([[2, 0], [0, 1]])}, ValueError, r"sorted"),
-        ({"indices": torch.tensor([[0, 3], [0, 1]])}, ValueError, r"output unit is outside"),
-        ({"indices": [[0], [0]]}, TypeError, r"`indices` must be a torch.Tensor, got list"),
+        ({"topology": [[0], [0]]}, TypeError, r"`topology` must be a Topology, got list"),
     ],
 )
 def test_connections_that_do_not_fit_say_why(change, error, message):
-    given = {"indices": torch.tensor([[0, 2], [1, 0]]), "values": torch.ones(2), "bias": None}
-    given |= change
+    topology = Topology.from_indices(torch.tensor([[0, 2], [1, 0]]), (3, 2))
+    given = {"topology": topology, "values": torch.ones(2), "bias": None} | change
     with pytest.raises(error, match=message):
-        TrulySparseLinear.from_indices(**given, out_features=3, in_features=2)
+        TrulySparseLinear.from_topology(**given)

@@ -53,7 +53,7 @@ PARTS: dict[str, Callable[[TrulySparseLinear], Tensor]] = {
     "columns": lambda layer: layer.indices[1],
     "last column": lambda layer: layer.indices[1, -1:],
     "all indices": lambda layer: layer.indices,
-    "crow_indices": lambda layer: layer.crow_indices,
+    "crow_indices": lambda layer: layer.topology.row_pointers,
 }
 
 

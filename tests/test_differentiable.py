@@ -10,7 +10,9 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from torch_truly_sparse import ops
 from torch_truly_sparse.functional import sparse_linear
-from torch_truly_sparse.ops import TransposedOrder, differentiable
+from torch_truly_sparse.ops import CsrParts
+from torch_truly_sparse.ops.autograd import apply
+from torch_truly_sparse.ops.gradients import ADJOINT, LINEAR, SAMPLE_SUM, SAMPLED
 
 SHAPES = ["1x1-one", "1x9-typical", "9x1-all", "5x4-none", "5x4-typical", "5x4-holes", "5x4-all"]
 EMPTY = ["0x3", "3x0", "0x0"]
@@ -21,9 +23,8 @@ each_nonempty_subset = pytest.mark.parametrize(
 )
 
 
-def orders_of(w: Matrix, *, transposed: bool) -> differentiable.Orders:
-    order = TransposedOrder(w.ccol, w.row, w.permutation) if transposed else None
-    return differentiable.Orders(w.crow, w.col, w.dense.shape[1], order)
+def parts_of(w: Matrix, *, transposed: bool) -> CsrParts:
+    return w.parts if transposed else CsrParts(*w.parts[:3])
 
 
 def leaf(*size: int) -> Tensor:
@@ -36,9 +37,10 @@ def leaf(*size: int) -> Tensor:
 def test_sparse_linear(name, batch, check):
     w = Matrix.of_mask(MASKS[name])
     out_features, in_features = w.dense.shape
+    topology = w.topology
 
     def function(x: Tensor, values: Tensor, bias: Tensor) -> Tensor:
-        return sparse_linear(x, w.indices, values, bias, out_features=out_features)
+        return sparse_linear(x, topology, values, bias)
 
     assert check(function, (leaf(batch, in_features), leaf(w.col.shape[0]), leaf(out_features)))
 
@@ -49,12 +51,12 @@ def test_sparse_linear(name, batch, check):
 @pytest.mark.parametrize("transposed", [False, True])
 def test_each_product(name, batch, check, transposed):
     w = Matrix.of_mask(MASKS[name])
-    orders = orders_of(w, transposed=transposed)
+    parts = parts_of(w, transposed=transposed)
     x, dy, values = leaf(batch, w.dense.shape[1]), leaf(batch, w.dense.shape[0]), leaf(len(w.col))
-    assert check(lambda x, v: differentiable.spmm(x, v, None, orders), (x, values))
-    assert check(lambda g, v: differentiable.spmm_transposed(g, v, orders), (dy, values))
-    assert check(lambda g, x: differentiable.sddmm(g, x, orders), (dy, x))
-    assert check(differentiable.column_sum, (dy,))
+    assert check(lambda x, v: apply(LINEAR, parts, x, v, None), (x, values))
+    assert check(lambda g, v: apply(ADJOINT, parts, g, v), (dy, values))
+    assert check(lambda g, x: apply(SAMPLED, parts, g, x), (dy, x))
+    assert check(lambda g: apply(SAMPLE_SUM, parts, g), (dy,))
 
 
 def _operands(wanted: tuple[bool, ...]) -> tuple[Matrix, list[Tensor]]:
@@ -66,7 +68,7 @@ def _operands(wanted: tuple[bool, ...]) -> tuple[Matrix, list[Tensor]]:
 @each_nonempty_subset
 def test_exactly_the_wanted_gradients_appear_and_equal_dense_ones(wanted):
     w, (x, values, bias) = _operands(wanted)
-    y = sparse_linear(x, w.indices, values, bias, out_features=6)
+    y = sparse_linear(x, w.topology, values, bias)
     g = torch.randn_like(y)
     y.backward(g)
     with torch.no_grad():
@@ -81,7 +83,7 @@ def test_exactly_the_wanted_gradients_appear_and_equal_dense_ones(wanted):
 @each_nonempty_subset
 def test_backward_runs_only_the_products_whose_result_is_wanted(wanted):
     w, (x, values, bias) = _operands(wanted)
-    y = differentiable.spmm(x, values, bias, orders_of(w, transposed=True))
+    y = apply(LINEAR, w.parts, x, values, bias)
     with OperatorLog() as ran:
         y.sum().backward()
     each = ["spmm_transposed", "sddmm", "column_sum"]
@@ -95,12 +97,12 @@ def test_all_gradients_at_once_equal_those_one_by_one(wanted, batch):
     for_input, _, for_bias = wanted
     w = Matrix.of_mask(random_mask(6, 9, 20), torch.float64)
     x, dy = torch.randn(batch, 9).double(), torch.randn(batch, 6).double()
-    for order in (None, ops.TransposedOrder(w.ccol, w.row, w.permutation)):
-        matrix = (w.crow, w.col, w.values, order)
-        at_once = ops.spmm_backward(dy, x, *matrix, for_input=for_input, for_bias=for_bias)
-        torch.testing.assert_close(at_once.grad_values, ops.sddmm(dy, x, w.crow, w.col))
+    for transposed in (False, True):
+        parts = parts_of(w, transposed=transposed)
+        at_once = ops.spmm_backward(parts, dy, x, w.values, for_input=for_input, for_bias=for_bias)
+        torch.testing.assert_close(at_once.grad_values, ops.sddmm(parts, dy, x))
         for gradient, needed, alone in (
-            (at_once.grad_input, for_input, ops.spmm_transposed(dy, w.crow, w.col, w.values, 9)),
+            (at_once.grad_input, for_input, ops.spmm_transposed(parts, dy, w.values)),
             (at_once.grad_bias, for_bias, ops.column_sum(dy)),
         ):
             if needed:
@@ -113,21 +115,21 @@ def test_all_gradients_at_once_equal_those_one_by_one(wanted, batch):
 def test_a_stateless_call_does_without_the_transposed_order(wanted):
     w, (x, values, bias) = _operands(wanted)
     with OperatorLog() as ran:
-        sparse_linear(x, w.indices, values, bias, out_features=6).sum().backward()
+        sparse_linear(x, w.topology, values, bias).sum().backward()
     assert "transpose" not in ran.names
 
 
 def test_operands_without_gradients_record_nothing():
     w, (x, values, bias) = _operands((False, False, False))
-    assert sparse_linear(x, w.indices, values, bias, out_features=6).grad_fn is None
+    assert sparse_linear(x, w.topology, values, bias).grad_fn is None
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradients_the_bits_are_the_same_and_nothing_is_recorded(mode):
     w, (x, values, bias) = _operands((True, True, True))
-    recorded = sparse_linear(x, w.indices, values, bias, out_features=6)
+    recorded = sparse_linear(x, w.topology, values, bias)
     with mode():
-        y = sparse_linear(x, w.indices, values, bias, out_features=6)
+        y = sparse_linear(x, w.topology, values, bias)
     assert not y.requires_grad
     assert y.grad_fn is None
     assert same_bits(y, recorded)
@@ -139,7 +141,7 @@ def test_without_gradients_the_bits_are_the_same_and_nothing_is_recorded(mode):
 def test_gradients_of_any_layout_are_followed(reduce):
     w, (x, values, bias) = _operands((True, True, True))
     ours = torch.autograd.grad(
-        reduce(sparse_linear(x, w.indices, values, bias, out_features=6)), (x, values, bias)
+        reduce(sparse_linear(x, w.topology, values, bias)), (x, values, bias)
     )
     dense = w.dense.clone().requires_grad_()
     theirs = torch.autograd.grad(
@@ -160,7 +162,7 @@ def test_gradient_penalty_equals_the_dense_one():
         (gradient,) = torch.autograd.grad(y.tanh().sum(), x, create_graph=True)
         return (gradient.norm(dim=1) - 1).square().sum()
 
-    ours = penalty(sparse_linear(x, w.indices, values, bias, out_features=6))
+    ours = penalty(sparse_linear(x, w.topology, values, bias))
     theirs = penalty(torch.nn.functional.linear(x, dense, bias))
     torch.testing.assert_close(ours, theirs)
     ours = torch.autograd.grad(ours, (x, values, bias))
@@ -172,7 +174,7 @@ def test_gradient_penalty_equals_the_dense_one():
 
 def test_third_derivatives_exist():
     w, (x, values, _) = _operands((True, True, False))
-    y = sparse_linear(x, w.indices, values, out_features=6).pow(4).sum()
+    y = sparse_linear(x, w.topology, values).pow(4).sum()
     dense = w.dense.clone().requires_grad_()
     z = torch.nn.functional.linear(x, dense).pow(4).sum()
     for _ in range(3):
@@ -184,7 +186,7 @@ def test_third_derivatives_exist():
 
 def test_backward_twice_needs_retain_graph_and_then_adds_up():
     w, (x, values, bias) = _operands((True, True, True))
-    y = sparse_linear(x, w.indices, values, bias, out_features=6).sum()
+    y = sparse_linear(x, w.topology, values, bias).sum()
     y.backward(retain_graph=True)
     first = values.grad.clone()
     y.backward()
@@ -196,7 +198,7 @@ def test_backward_twice_needs_retain_graph_and_then_adds_up():
 @pytest.mark.parametrize("changed", ["input", "values", "indices"])
 def test_operands_changed_between_forward_and_backward_are_refused(changed):
     w, (x, values, _) = _operands((True, True, True))
-    y = sparse_linear(x, w.indices, values, out_features=6).sum()
+    y = sparse_linear(x, w.topology, values).sum()  # of the memory of `w.indices`
     with torch.no_grad():
         {"input": x, "values": values, "indices": w.indices}[changed].zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -208,7 +210,7 @@ def test_leading_dimensions_are_batched(leading):
     w, (_, values, bias) = _operands((False, True, True))
     x = torch.randn(*leading, 9).double().requires_grad_()
     dense = w.dense.clone().requires_grad_()
-    y = sparse_linear(x, w.indices, values, bias, out_features=6)
+    y = sparse_linear(x, w.topology, values, bias)
     expected = torch.nn.functional.linear(x, dense, bias)
     torch.testing.assert_close(y, expected)
     ours = torch.autograd.grad(y.square().sum(), (x, values))
@@ -221,7 +223,7 @@ def test_functorch_transforms():
     w, (x, values, _) = _operands((False, False, False))
 
     def loss(values: Tensor, x: Tensor) -> Tensor:
-        return sparse_linear(x, w.indices, values, out_features=6).square().sum()
+        return sparse_linear(x, w.topology, values).square().sum()
 
     def dense_loss(dense: Tensor, x: Tensor) -> Tensor:
         return torch.nn.functional.linear(x, dense).square().sum()

@@ -13,9 +13,9 @@ from torch_truly_sparse.topology import (
     Distribution,
     ErdosRenyi,
     FixedFanIn,
+    Topology,
     Uniform,
     distribution,
-    random_fixed_fan_in_indices,
 )
 
 SHAPES = [(300, 784), (100, 300), (10, 100), (1, 1), (0, 5), (7, 0)]
@@ -69,7 +69,7 @@ def test_erdos_renyi_counts_exactly_what_a_float_cannot():
 def test_a_fixed_fan_in_is_the_same_for_all_units(density, fan_in):
     [nnz] = FixedFanIn(density).counts([(5, 12)])
     assert nnz == 5 * fan_in
-    indices = FixedFanIn(density).draw((5, 12), nnz, generator=seeded())
+    indices = FixedFanIn(density).draw((5, 12), nnz, generator=seeded()).indices
     assert valid_topology(indices, 5, 12)
     assert torch.bincount(indices[0], minlength=5).tolist() == [fan_in] * 5
 
@@ -77,7 +77,7 @@ def test_a_fixed_fan_in_is_the_same_for_all_units(density, fan_in):
 @pytest.mark.parametrize("size", [(0, 5, 2), (5, 0, 0), (4, 3, 0), (1, 1, 1), (300, 40, 39)])
 def test_random_fixed_fan_in_at_the_edges(size):
     out_features, in_features, fan_in = size
-    indices = random_fixed_fan_in_indices(*size, generator=seeded())
+    indices = Topology.random(*size[:2], fan_in=size[2], generator=seeded()).indices
     assert indices.shape == (2, out_features * fan_in)
     assert indices.dtype == torch.int32
     assert valid_topology(indices, out_features, in_features)
@@ -86,7 +86,7 @@ def test_random_fixed_fan_in_at_the_edges(size):
 @pytest.mark.parametrize("fan_in", [1, 2, 3, 4])
 def test_random_fixed_fan_in_gives_every_subset_equally_often(fan_in):
     rows = 6000
-    indices = random_fixed_fan_in_indices(rows, 5, fan_in, generator=seeded())
+    indices = Topology.random(rows, 5, fan_in=fan_in, generator=seeded()).indices
     frequencies = subset_frequencies(list(indices[1].view(rows, fan_in).long()), 5)
     assert frequencies.sum() == rows
     subsets = math.comb(5, fan_in)
@@ -95,7 +95,7 @@ def test_random_fixed_fan_in_gives_every_subset_equally_often(fan_in):
 
 def test_random_fixed_fan_in_follows_its_generator():
     one, same, other = (
-        random_fixed_fan_in_indices(50, 60, 30, generator=seeded(seed)) for seed in (1, 1, 2)
+        Topology.random(50, 60, fan_in=30, generator=seeded(seed)).indices for seed in (1, 1, 2)
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -103,13 +103,13 @@ def test_random_fixed_fan_in_follows_its_generator():
 
 def test_random_fixed_fan_in_names_a_fan_in_that_is_too_large():
     with pytest.raises(ValueError, match=r"`fan_in` must lie in \[0, in_features\] = \[0, 4\]"):
-        random_fixed_fan_in_indices(3, 4, 5)
+        Topology.random(3, 4, fan_in=5)
 
 
 def test_the_largest_weights_are_chosen_of_the_layer_or_of_each_unit():
     weight = torch.tensor([[9.0, -8.0, 7.0], [1.0, -3.0, 2.0]])
-    assert Uniform(0.5).largest(weight, 3).tolist() == [[0, 0, 0], [0, 1, 2]]
-    assert FixedFanIn(2 / 3).largest(weight, 4).tolist() == [[0, 0, 1, 1], [0, 1, 1, 2]]
+    assert Uniform(0.5).largest(weight, 3).indices.tolist() == [[0, 0, 0], [0, 1, 2]]
+    assert FixedFanIn(2 / 3).largest(weight, 4).indices.tolist() == [[0, 0, 1, 1], [0, 1, 1, 2]]
     with pytest.raises(ValueError, match=r"`nnz` must be a multiple of out_features = 2"):
         FixedFanIn(0.5).largest(weight, 3)
 
@@ -158,4 +158,4 @@ def test_a_distribution_of_ones_own_only_counts():
             return [out for out, _ in shapes]
 
     assert OneEach().count_at((4, 10), 0.5) == 20
-    assert valid_topology(OneEach().draw((4, 10), 4, generator=seeded()), 4, 10)
+    assert valid_topology(OneEach().draw((4, 10), 4, generator=seeded()).indices, 4, 10)

@@ -96,9 +96,9 @@ def test_he_uniform_keeps_the_variance_of_activations_through_relu():
 
 def test_an_initializer_of_ones_own_is_asked_for_every_weight():
     class Ramp:
-        def draw(self, connections, indices, out_features, in_features, *, dtype, generator):
-            assert torch.equal(connections, indices)
-            assert (out_features, in_features) == (6, 9)
+        def draw(self, connections, topology, *, dtype, generator):
+            assert torch.equal(connections, topology.indices)
+            assert topology.shape == (6, 9)
             return torch.arange(connections.shape[1], dtype=dtype)
 
     layer = TrulySparseLinear(9, 6, nnz=20, init=Ramp())

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import torch_truly_sparse as tts
 from torch_truly_sparse import TrulySparseLinear, ops
-from torch_truly_sparse.topology import random_indices
+from torch_truly_sparse.topology import Topology
 
 # nn.Linear says so of itself, as the tests convert layers that have no inputs.
 pytestmark = pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
@@ -38,13 +38,13 @@ def _assert_follows(layer: TrulySparseLinear) -> None:
     torch.testing.assert_close(x.grad, twin.grad)
     rows, columns = layer.indices.long()
     torch.testing.assert_close(layer.values.grad, dense.weight.grad[rows, columns])
-    expected = ops.compress(layer.indices, layer.out_features, layer.in_features)
-    assert torch.equal(layer.crow_indices, expected)
+    expected = ops.compress(layer.indices, (layer.out_features, layer.in_features))
+    assert torch.equal(layer.topology.row_pointers, expected)
 
 
 def _other(layer: TrulySparseLinear, seed: int = 9) -> Tensor:
     size = layer.out_features, layer.in_features
-    return random_indices(*size, layer.nnz, generator=seeded(seed))
+    return Topology.random(*size, nnz=layer.nnz, generator=seeded(seed)).indices
 
 
 @pytest.mark.parametrize("dtype", INDEX_DTYPES, ids=str)
@@ -127,14 +127,49 @@ def test_an_assigned_topology_that_does_not_fit_changes_nothing(indices, error, 
     layer = small()
     before, x = layer.indices.clone(), torch.randn(2, 9)
     y = layer(x)
-    for assign in (
-        lambda: setattr(layer, "indices", indices),
-        lambda: layer.replace_topology(indices),
-    ):
-        with pytest.raises(error, match=text):
-            assign()
-        assert torch.equal(layer.indices, before)
-        assert same_bits(layer(x), y)
+    with pytest.raises(error, match=text):
+        layer.indices = indices
+    assert torch.equal(layer.indices, before)
+    assert same_bits(layer(x), y)
+
+
+@pytest.mark.parametrize(
+    ("topology", "error", "text"),
+    [
+        (Topology.random(6, 9, nnz=19), ValueError, "must hold 20 connections, .* got 19"),
+        (
+            Topology.random(9, 6, nnz=20),
+            ValueError,
+            r"must have the shape \(6, 9\) .* got \(9, 6\)",
+        ),
+        (torch.zeros(2, 20).long(), TypeError, "`topology` must be a Topology, got Tensor: make"),
+        (None, TypeError, "`topology` must be a Topology, got NoneType"),
+    ],
+)
+def test_a_topology_that_does_not_fit_replaces_nothing(topology, error, text):
+    layer = small()
+    before, x = layer.indices.clone(), torch.randn(2, 9)
+    y = layer(x)
+    with pytest.raises(error, match=text):
+        layer.replace_topology(topology)
+    assert torch.equal(layer.indices, before)
+    assert same_bits(layer(x), y)
+
+
+def test_a_topology_that_a_layer_has_left_says_so_and_a_copy_of_it_stays():
+    layer = small()
+    left, kept = layer.topology, copy.deepcopy(layer.topology)
+    before = layer.indices.clone()
+    layer.reset_topology(generator=seeded(1))
+    for use in (lambda: left.indices, left.positions, left.fingerprint, left.fan_out):
+        with pytest.raises(ValueError, match="changed in place"):
+            use()
+    with pytest.raises(ValueError, match="changed in place"):
+        layer.replace_topology(left)
+    assert torch.equal(kept.indices, before)
+    layer.replace_topology(kept)
+    assert layer.topology == kept
+    _assert_follows(layer)
 
 
 def test_values_of_another_length_are_refused():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 import torch_truly_sparse as tts
-from torch_truly_sparse import MaskedLinear, TrulySparseLinear
+from torch_truly_sparse import MaskedLinear, Topology, TrulySparseLinear
 
 Kind = type[TrulySparseLinear] | type[MaskedLinear]
 each_value_dtype = pytest.mark.parametrize("dtype", VALUE_DTYPES, ids=str)
@@ -108,7 +108,7 @@ def test_an_invalid_topology_changes_nothing():
         torch.tensor([[9], [9]]),
     ):
         with pytest.raises(ValueError, match="`indices"):
-            masked.replace_topology(indices)
+            masked.replace_topology(Topology.from_indices(indices, (6, 9)))
     assert torch.equal(masked.mask, before)
 
 

@@ -69,7 +69,7 @@ def test_the_stateless_form():
     layer = tts.TrulySparseLinear(5, 4, nnz=6)
     x = torch.randn(2, 5)
     y = tts.functional.sparse_linear(
-        x, layer.indices, layer.values, layer.bias, out_features=np.int64(4)
+        x, tts.Topology.from_indices(layer.indices, (np.int64(4), 5)), layer.values, layer.bias
     )
     assert torch.equal(y, layer(x))
 

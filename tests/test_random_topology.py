@@ -11,7 +11,7 @@ from oracles import subset_frequencies, valid_topology, z_of_chi_square
 from torch import Tensor
 
 from torch_truly_sparse.ops import sample
-from torch_truly_sparse.topology import draw_seed, random_empty_positions, random_indices
+from torch_truly_sparse.topology import Topology, draw_seed, random_empty_positions
 
 LEAF = 512  # draws in a leaf of the sampler's tree (csrc/kernels/sample.h): beyond it, it divides
 FAR = 4.5  # standard deviations; a fair sampler passes this once in 150,000 seeds
@@ -63,7 +63,7 @@ def test_impossible_samples_are_refused(population, count, text):
 @pytest.mark.parametrize("density", [0, 0.001, 0.3, 1])
 def test_topologies_have_exactly_the_connections_asked_for(size, density):
     nnz = round(density * size[0] * size[1])
-    indices = random_indices(*size, nnz)
+    indices = Topology.random(*size, nnz=nnz).indices
     assert indices.shape == (2, nnz)
     assert indices.dtype == torch.int32
     assert valid_topology(indices, *size)
@@ -71,7 +71,7 @@ def test_topologies_have_exactly_the_connections_asked_for(size, density):
 
 def test_a_topology_takes_no_memory_of_the_shape_of_the_matrix():
     # A byte for each position would be a terabyte.
-    indices = random_indices(10**6, 10**6, 1000)
+    indices = Topology.random(10**6, 10**6, nnz=1000).indices
     assert valid_topology(indices, 10**6, 10**6)
     # Both coordinates reach all over the matrix: 1000 draws miss a tenth once in 10^45.
     assert (torch.histc(indices.float(), 10, 0, 10**6) > 0).all()
@@ -79,7 +79,7 @@ def test_a_topology_takes_no_memory_of_the_shape_of_the_matrix():
 
 def test_a_topology_follows_from_its_generator_alone():
     drawn = [
-        random_indices(30, 40, 100, generator=torch.Generator().manual_seed(seed))
+        Topology.random(30, 40, nnz=100, generator=torch.Generator().manual_seed(seed)).indices
         for seed in (5, 5, 6)
     ]
     assert torch.equal(drawn[0], drawn[1])
@@ -88,12 +88,12 @@ def test_a_topology_follows_from_its_generator_alone():
 
 def test_the_global_generator_is_used_without_one_and_left_alone_with_one(generator):
     before = torch.get_rng_state()
-    random_indices(30, 40, 100, generator=generator)
+    Topology.random(30, 40, nnz=100, generator=generator)
     assert torch.equal(torch.get_rng_state(), before)
-    first = random_indices(30, 40, 100)
+    first = Topology.random(30, 40, nnz=100).indices
     torch.set_rng_state(before)
-    assert torch.equal(random_indices(30, 40, 100), first)
-    assert not torch.equal(random_indices(30, 40, 100), first)
+    assert torch.equal(Topology.random(30, 40, nnz=100).indices, first)
+    assert not torch.equal(Topology.random(30, 40, nnz=100).indices, first)
 
 
 def test_seeds_use_all_64_bits():
@@ -104,7 +104,7 @@ def test_seeds_use_all_64_bits():
 
 def test_a_generator_that_is_none_is_a_type_error():
     with pytest.raises(TypeError, match=r"`generator` must be a torch.Generator or None, got int"):
-        random_indices(3, 4, 5, generator=0)
+        Topology.random(3, 4, nnz=5, generator=0)
 
 
 # Uniform
@@ -121,7 +121,7 @@ def test_every_subset_of_a_small_population_is_equally_likely(count):
 def test_every_topology_of_a_small_layer_is_equally_likely():
     draws = []
     for _ in range(6000):
-        rows, columns = random_indices(2, 3, 2).long()
+        rows, columns = Topology.random(2, 3, nnz=2).indices.long()
         draws.append(rows * 3 + columns)
     assert abs(z_of_chi_square(subset_frequencies(draws, 6), len(draws) / 15, 14)) < FAR
 
@@ -255,4 +255,4 @@ def test_more_than_there_are_empty_positions_is_refused():
 @pytest.mark.parametrize("size", [(-2, -3), (2**40, 2**40)])
 def test_impossible_sizes_are_refused(size):
     with pytest.raises(ValueError, match="out_features"):
-        random_indices(*size, 2)
+        Topology.random(*size, nnz=2)

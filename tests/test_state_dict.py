@@ -344,4 +344,4 @@ def test_a_model_copied_with_its_optimizer_goes_on_alike():
 def test_row_pointers_are_derived_again_in_a_copy():
     twin = copy.deepcopy(layer_of(1))
     twin(torch.ones(1, 12))
-    assert torch.equal(twin.crow_indices, ops.compress(twin.indices, 9, 12))
+    assert torch.equal(twin.topology.row_pointers, ops.compress(twin.indices, (9, 12)))

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
-from oracles import INDEX_DTYPES, MASKS, random_mask, valid_topology
+from oracles import INDEX_DTYPES, MASKS, OperatorLog, random_mask, valid_topology
+from small_layers import seeded
 from torch import Tensor
 
-from torch_truly_sparse.topology import (
-    check_indices,
-    count_connections,
-    from_positions,
-    index_dtype,
-    to_positions,
-)
+from torch_truly_sparse.topology import Topology, count_connections, index_dtype
 
 INT32_MAX = 2**31 - 1
 each_index_dtype = pytest.mark.parametrize("dtype", INDEX_DTYPES, ids=str)
@@ -24,11 +22,12 @@ each_index_dtype = pytest.mark.parametrize("dtype", INDEX_DTYPES, ids=str)
 @each_index_dtype
 def test_valid_coordinates_are_accepted_as_they_are(mask, dtype):
     given = mask.nonzero().t().to(dtype)
-    indices, crow = check_indices(given, *mask.shape)
-    assert torch.equal(indices, given.int())
-    assert indices.is_contiguous()
-    assert torch.equal(crow[1:], mask.sum(1).cumsum(0))
-    assert crow[0] == 0
+    topology = Topology.from_indices(given, tuple(mask.shape))
+    assert torch.equal(topology.indices, given.int())
+    assert topology.indices.is_contiguous()
+    assert torch.equal(topology.row_pointers[1:], mask.sum(1).cumsum(0))
+    assert topology.row_pointers[0] == 0
+    assert topology == Topology.from_mask(mask)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +46,7 @@ def test_valid_coordinates_are_accepted_as_they_are(mask, dtype):
 @each_index_dtype
 def test_the_first_offence_is_named(indices, text, dtype):
     with pytest.raises(ValueError, match=text):
-        check_indices(torch.tensor(indices, dtype=dtype), 4, 5)
+        Topology.from_indices(torch.tensor(indices, dtype=dtype), (4, 5))
 
 
 @pytest.mark.parametrize("offence", [2**31, 2**32, 2**62, -(2**31), -(2**63)])
@@ -56,19 +55,19 @@ def test_coordinates_that_no_int32_holds_are_refused_not_wrapped(offence, row):
     indices = torch.tensor([[0], [0]])
     indices[row] = offence
     with pytest.raises(ValueError, match="outside"):
-        check_indices(indices, 4, 5)
+        Topology.from_indices(indices, (4, 5))
 
 
 @pytest.mark.usefixtures("_restores_threads")
 def test_an_offence_is_found_wherever_it_is_in_a_topology_checked_in_parallel():
     torch.set_num_threads(2)
     indices = random_mask(400, 500, 100_000).nonzero().t().contiguous()
-    check_indices(indices, 400, 500)
+    Topology.from_indices(indices, (400, 500))
     for position in 1, 49_999, 50_000, 50_001, 99_999:
         broken = indices.clone()
         broken[:, position] = broken[:, position - 1]
         with pytest.raises(ValueError, match=rf"unique, but .*\[:, {position}\]"):
-            check_indices(broken, 400, 500)
+            Topology.from_indices(broken, (400, 500))
 
 
 @pytest.mark.parametrize(
@@ -86,20 +85,20 @@ def test_an_offence_is_found_wherever_it_is_in_a_topology_checked_in_parallel():
 )
 def test_what_is_no_topology_at_all_is_refused(indices, error, text):
     with pytest.raises(error, match=text):
-        check_indices(indices, 4, 5)
+        Topology.from_indices(indices, (4, 5))
 
 
 def test_new_memory_only_where_something_changed():
     narrow = torch.tensor([[0, 1], [3, 2]], dtype=torch.int32)
-    assert check_indices(narrow, 4, 5)[0].data_ptr() == narrow.data_ptr()
-    assert check_indices(narrow.long(), 4, 5)[0].dtype == torch.int32
-    assert check_indices(narrow.t().contiguous().t(), 4, 5)[0].is_contiguous()
+    assert Topology.from_indices(narrow, (4, 5)).indices.data_ptr() == narrow.data_ptr()
+    assert Topology.from_indices(narrow.long(), (4, 5)).indices.dtype == torch.int32
+    assert Topology.from_indices(narrow.t().contiguous().t(), (4, 5)).indices.is_contiguous()
 
 
 def test_the_narrowest_dtype_holds_every_index_and_every_count():
-    assert index_dtype(INT32_MAX, INT32_MAX, INT32_MAX) == torch.int32
-    for sizes in (INT32_MAX + 1, 1, 1), (1, INT32_MAX + 1, 1), (2**17, 2**17, INT32_MAX + 1):
-        assert index_dtype(*sizes) == torch.int64
+    assert index_dtype((INT32_MAX, INT32_MAX), INT32_MAX) == torch.int32
+    for *shape, nnz in (INT32_MAX + 1, 1, 1), (1, INT32_MAX + 1, 1), (2**17, 2**17, INT32_MAX + 1):
+        assert index_dtype(tuple(shape), nnz) == torch.int64
 
 
 # Positions
@@ -107,13 +106,11 @@ def test_the_narrowest_dtype_holds_every_index_and_every_count():
 
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
 def test_positions_number_the_matrix_row_by_row(mask):
-    indices = mask.nonzero().t().int()
-    positions = to_positions(indices, mask.shape[1])
+    topology = Topology.from_mask(mask)
+    positions = topology.positions()
     assert torch.equal(positions, mask.flatten().nonzero().squeeze(1))
     assert positions.dtype == torch.int64
-    back = from_positions(positions, *mask.shape)
-    assert torch.equal(back, indices)
-    assert back.dtype == torch.int32
+    assert Topology.from_positions(positions, topology.shape) == topology
 
 
 def _corners(out_features: int, in_features: int) -> Tensor:
@@ -122,25 +119,110 @@ def _corners(out_features: int, in_features: int) -> Tensor:
     return torch.tensor([rows, columns])
 
 
-@pytest.mark.parametrize(
-    "size", [(50_000, 50_000), (2**31, 2**30), (2**31 - 1, 2**31 - 1), (3, 2**60), (2**60, 3)]
-)
+@pytest.mark.parametrize("size", [(50_000, 50_000), (2**21, 2**40), (3, 2**60), (2**22, 2**39)])
 def test_positions_round_trip_beyond_32_bits(size):
-    indices = _corners(*size).to(index_dtype(*size, 5))
-    positions = to_positions(indices.clone(), size[1])
+    topology = Topology(_corners(*size).to(index_dtype(size, 5)), size)  # no row pointers wanted
     rows, columns = _corners(*size).tolist()
-    assert positions.tolist() == [r * size[1] + c for r, c in zip(rows, columns, strict=True)]
-    back = from_positions(positions, *size)
-    assert torch.equal(back, indices)
-    assert valid_topology(back, *size)
+    assert topology.positions().tolist() == [
+        r * size[1] + c for r, c in zip(rows, columns, strict=True)
+    ]
+    back = Topology.from_positions(topology.positions(), size)
+    assert back == topology
+    assert valid_topology(back.indices, *size)
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
-def test_positions_are_new_memory(dtype):
-    indices = torch.tensor([[0, 1, 2], [1, 0, 2]], dtype=dtype)
-    before = indices.clone()
-    to_positions(indices, 10)
-    assert torch.equal(indices, before)
+@pytest.mark.parametrize(
+    ("positions", "text"),
+    [([0, 20], r"must lie in \[0, .*\) = \[0, 20\)"), ([-1], "must lie in"), ([3, 2], "sorted"),
+     ([3, 3], "unique")],
+)  # fmt: skip
+def test_positions_that_are_no_topology_are_refused(positions, text):
+    with pytest.raises(ValueError, match=text):
+        Topology.from_positions(torch.tensor(positions), (4, 5))
+
+
+# A value
+
+
+@pytest.fixture
+def topology() -> Topology:
+    return Topology.from_mask(random_mask(6, 9, 20))
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
+def test_what_is_derived_is_what_the_mask_says(mask):
+    topology = Topology.from_mask(mask)
+    assert topology.shape == tuple(mask.shape) == (topology.out_features, topology.in_features)
+    assert topology.nnz == int(mask.sum())
+    assert topology.density == (topology.nnz / mask.numel() if mask.numel() else 0.0)
+    assert torch.equal(topology.fan_in(), mask.sum(1))
+    assert torch.equal(topology.fan_out(), mask.sum(0))
+    order = topology.transposed
+    assert torch.equal(order.row_indices.long(), mask.t().nonzero()[:, 1])
+    assert torch.equal(
+        topology.indices[:, order.permutation.long()].flip(0).long(), mask.t().nonzero().t()
+    )
+    assert torch.equal(order.ccol_indices.diff(), mask.sum(0))
+
+
+def test_it_is_derived_once(topology):
+    row_pointers, order = topology.row_pointers, topology.transposed
+    with OperatorLog() as ran:
+        assert topology.row_pointers is row_pointers
+        assert all(a is b for a, b in zip(topology.transposed, order, strict=True))
+    assert not ran.names
+
+
+@pytest.mark.parametrize(
+    "name", ["indices", "shape", "nnz", "density", "row_pointers", "transposed"]
+)
+def test_nothing_can_be_assigned(topology, name):
+    with pytest.raises(AttributeError):
+        setattr(topology, name, getattr(topology, name))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])
+def test_copies_are_equal_and_share_no_memory(topology, copied):
+    other = copied(topology)
+    assert other == topology
+    assert hash(other) == hash(topology)
+    assert other.fingerprint() == topology.fingerprint()
+    assert other.indices.data_ptr() != topology.indices.data_ptr()
+    topology.indices[0, 0] += 1
+    with pytest.raises(ValueError, match="changed in place"):
+        _ = topology.indices
+    assert valid_topology(other.indices, 6, 9)
+
+
+def test_topologies_differ_by_shape_and_by_positions(topology):
+    indices = topology.indices
+    assert topology != Topology.from_indices(indices, (6, 10))
+    assert topology != Topology.random(6, 9, nnz=20)
+    assert topology != Topology.from_indices(indices[:, 1:], (6, 9))
+    assert topology != indices.tolist()
+    prints = {Topology.random(6, 9, nnz=20).fingerprint() for _ in range(50)}
+    assert len(prints) == 50
+
+
+def test_a_damaged_pickle_is_refused(topology):
+    make, (indices, shape) = topology.__reduce__()
+    with pytest.raises(ValueError, match="outside"):
+        make(indices + 9, shape)
+
+
+@pytest.mark.parametrize("how", [{}, {"fan_in": 2, "nnz": 3}, {"density": 0.1, "epsilon": 1}])
+def test_random_wants_exactly_one_count(how):
+    with pytest.raises(TypeError, match="exactly one of"):
+        Topology.random(6, 9, **how)
+
+
+@pytest.mark.parametrize("how", [{"density": 0.25}, {"epsilon": 2}, {"nnz": 7}, {"fan_in": 3}])
+def test_random_gives_what_was_asked_for_and_follows_its_generator(how):
+    drawn = [Topology.random(6, 9, **how, generator=seeded(seed)) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert valid_topology(drawn[0].indices, 6, 9)
+    counts = {"density": 14, "epsilon": 30, "nnz": 7, "fan_in": 18}  # 0.25 * 54 = 13.5, to even
+    assert [drawn[0].nnz] == [counts[name] for name in how]
 
 
 # Counts

@@ -4,10 +4,8 @@ import random
 
 import pytest
 import torch
-from torch import Tensor
 
-from torch_truly_sparse.evolution import TopologyChange
-from torch_truly_sparse.topology import from_positions
+from torch_truly_sparse import Topology
 
 # out_features, in_features, connections before, dropped, regrown
 CASES = {
@@ -41,29 +39,28 @@ def draw(case: str, seed: int) -> tuple[list[int], list[bool], list[int]]:
     return before, [position in gone for position in before], sorted(grown)
 
 
-def topology(positions: list[int], out_features: int, in_features: int) -> Tensor:
-    return from_positions(torch.tensor(positions, dtype=torch.int64), out_features, in_features)
+def topology(positions: list[int], out_features: int, in_features: int) -> Topology:
+    numbers = torch.tensor(positions, dtype=torch.int64)
+    return Topology.from_positions(numbers, (out_features, in_features))
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("case", CASES)
-def test_merge_and_move_agree_with_a_dictionary(case: str, seed: int) -> None:
+def test_replace_and_move_agree_with_a_dictionary(case: str, seed: int) -> None:
     out_features, in_features, *_ = CASES[case]
     before, dropped, grown = draw(case, seed)
     entry = {position: float(i) for i, position in enumerate(before)}
     fresh = {position: -1.0 - i for i, position in enumerate(grown)}
     kept = [position for position, gone in zip(before, dropped, strict=True) if not gone]
 
-    change = TopologyChange.merge(
-        topology(before, out_features, in_features),
-        torch.tensor(dropped, dtype=torch.bool),
-        torch.tensor(grown, dtype=torch.int64),
-        out_features,
-        in_features,
-    )
+    gone = torch.tensor(dropped, dtype=torch.bool)
+    present = topology(before, out_features, in_features)
+    change = present.replace(gone, torch.tensor(grown, dtype=torch.int64))
     after = sorted(kept + grown)
-    assert change.indices.T.tolist() == [list(divmod(p, in_features)) for p in after]
-    assert change.grown.tolist() == [position in fresh for position in after]
+    assert change.topology == topology(after, out_features, in_features)
+    assert present == topology(before, out_features, in_features)
+    assert (change.source < 0).tolist() == [position in fresh for position in after]
+    assert present.survivors(gone, len(kept)).tolist() == kept
 
     entries = torch.tensor(list(entry.values()))
     moved = change.move(entries, torch.tensor(list(fresh.values())))
@@ -77,9 +74,7 @@ def test_merge_and_move_agree_with_a_dictionary(case: str, seed: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])
 def test_move_keeps_the_dtype_and_makes_new_memory(dtype: torch.dtype) -> None:
     none = torch.zeros(2, dtype=torch.bool)
-    change = TopologyChange.merge(
-        topology([1, 4], 2, 3), none, torch.empty(0, dtype=torch.int64), 2, 3
-    )
+    change = topology([1, 4], 2, 3).replace(none, torch.empty(0, dtype=torch.int64))
     entries = torch.tensor([5, 6], dtype=dtype)
     moved = change.move(entries, 0.0)
     assert moved.dtype == dtype
@@ -97,14 +92,18 @@ def test_move_keeps_the_dtype_and_makes_new_memory(dtype: torch.dtype) -> None:
         ([2, 6], r"\[0, out_features \* in_features\)"),
     ],
 )
-def test_merge_refuses_positions_that_do_not_fit(regrown: list[int], message: str) -> None:
+def test_replace_refuses_positions_that_do_not_fit(regrown: list[int], message: str) -> None:
     dropped = torch.tensor([True, False, True, False])
     with pytest.raises(ValueError, match=message):
-        TopologyChange.merge(topology([0, 1, 2, 3], 2, 3), dropped, torch.tensor(regrown), 2, 3)
+        topology([0, 1, 2, 3], 2, 3).replace(dropped, torch.tensor(regrown))
 
 
 @pytest.mark.parametrize("present", [[[1, 0], [0, 0]], [[0, 0], [1, 1]], [[0, 2], [0, 0]]])
-def test_merge_refuses_a_topology_that_is_none(present: list[list[int]]) -> None:
+def test_a_topology_damaged_since_its_check_has_no_next_one(
+    present: list[list[int]],
+) -> None:
     none, nothing = torch.zeros(2, dtype=torch.bool), torch.empty(0, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"sorted|outside the layer"):
-        TopologyChange.merge(torch.tensor(present), none, nothing, 2, 3)
+    damaged = topology([0, 1], 2, 3)
+    damaged.indices.data.copy_(torch.tensor(present))  # behind the back of torch's own counting
+    with pytest.raises(ValueError, match=r"sorted|outside"):
+        damaged.replace(none, nothing)

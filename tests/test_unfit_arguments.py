@@ -7,23 +7,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from torch_truly_sparse import TrulySparseLinear
+from torch_truly_sparse import Topology, TrulySparseLinear
 from torch_truly_sparse.functional import sparse_linear
+
+INDICES = torch.tensor([[0, 1, 1], [4, 0, 2]])
 
 
 def _call(**changes: object) -> Tensor:
     arguments = {
         "input": torch.ones(2, 5),
-        "indices": torch.tensor([[0, 1, 1], [4, 0, 2]]),
+        "topology": Topology.from_indices(INDICES, (4, 5)),
         "values": torch.ones(3),
         "bias": torch.ones(4),
-        "out_features": 4,
     }
     return sparse_linear(**{**arguments, **changes})
 
 
 ONES = torch.ones(3)
-INDICES = torch.tensor([[0, 1, 1], [4, 0, 2]])
 
 
 @pytest.mark.parametrize(
@@ -31,35 +31,21 @@ INDICES = torch.tensor([[0, 1, 1], [4, 0, 2]])
     [
         ({"input": np.ones((2, 5))}, TypeError, "`input` must be a torch.Tensor, got ndarray"),
         ({"input": torch.ones(())}, ValueError, "got a scalar"),
-        ({"input": torch.ones(2, 4)}, ValueError, "outside .*in_features"),
+        ({"input": torch.ones(2, 4)}, ValueError, r"must have 5 features \(in_features\), got 4"),
+        ({"topology": INDICES}, TypeError, "`topology` must be a Topology, got Tensor: make one"),
+        ({"topology": None}, TypeError, "`topology` must be a Topology, got NoneType"),
         (
             {"input": torch.ones(2, 5).double()},
             TypeError,
             "must share one dtype, got torch.float64",
         ),
         ({"input": torch.ones(2, 5).int()}, TypeError, "must share one dtype, got torch.int32"),
-        ({"indices": INDICES.numpy()}, TypeError, "`indices` must be a torch.Tensor, got ndarray"),
-        ({"indices": INDICES.tolist()}, TypeError, "`indices` must be a torch.Tensor, got list"),
-        ({"indices": INDICES.float()}, TypeError, "`indices` must be int32 or int64"),
-        ({"indices": INDICES.short()}, TypeError, "`indices` must be int32 or int64"),
-        ({"indices": INDICES.bool()}, TypeError, "`indices` must be int32 or int64"),
-        ({"indices": INDICES.to_sparse()}, TypeError, "`indices` must be a strided tensor"),
-        ({"indices": INDICES.t()}, ValueError, r"`indices` must have shape \(2, nnz\)"),
-        ({"indices": INDICES[0]}, ValueError, r"`indices` must have shape \(2, nnz\)"),
-        ({"indices": INDICES[None]}, ValueError, r"`indices` must have shape \(2, nnz\)"),
-        ({"indices": INDICES.flip(1)}, ValueError, "`indices` must be sorted"),
-        ({"indices": INDICES - 1}, ValueError, r"is \(-1, 3\), whose output unit is outside"),
-        ({"indices": INDICES + 2}, ValueError, r"is \(2, 6\), whose input unit is outside"),
         ({"values": ONES[:2]}, ValueError, r"`values` must have shape \(3,\), .* got \(2,\)"),
         ({"values": ONES[None]}, ValueError, r"`values` must have shape \(3,\), .* got \(1, 3\)"),
         ({"values": ONES.double()}, TypeError, "must share one dtype"),
         ({"values": ONES.double().requires_grad_()}, TypeError, "must share one dtype"),
         ({"bias": torch.ones(3)}, ValueError, r"`bias` must have shape \(4,\)"),
         ({"bias": torch.ones(4).double()}, TypeError, "must share one dtype"),
-        ({"out_features": 1}, ValueError, r"outside \[0, out_features\) = \[0, 1\)"),
-        ({"out_features": -1}, ValueError, "`out_features` must not be negative, got -1"),
-        ({"out_features": 4.0}, TypeError, "`out_features` must be an int, got float"),
-        ({"out_features": True}, TypeError, "`out_features` must be an int, got bool"),
         ({"values": [1.0] * 3}, TypeError, "`values` must be a torch.Tensor, got list"),
         ({"values": None}, TypeError, "`values` must be a torch.Tensor, got NoneType"),
         ({"values": ONES.numpy()}, TypeError, "`values` must be a torch.Tensor"),
@@ -68,7 +54,7 @@ INDICES = torch.tensor([[0, 1, 1], [4, 0, 2]])
         ({"bias": torch.ones(4).to_sparse()}, TypeError, "`bias` must be a strided"),
         ({"input": torch.ones(2, 5).to_sparse()}, TypeError, "`input` must be a strided"),
         ({"input": torch.ones(2, 5).to("meta")}, ValueError, "one device"),
-        ({"indices": INDICES.to("meta")}, ValueError, "one device"),
+        ({"topology": Topology.from_indices(INDICES.to("meta"), (4, 5))}, ValueError, "one device"),
         ({"values": ONES.to("meta")}, ValueError, "one device"),
     ],
 )

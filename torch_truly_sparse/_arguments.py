@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import SupportsFloat, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex
 
 import torch
+from torch import Tensor
 
 
 def as_int(value: SupportsIndex | None, name: str, *, least: int | None = None) -> int:
@@ -88,3 +89,17 @@ def check_generator(generator: torch.Generator | None) -> torch.Generator | None
             f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"
         )
     return generator
+
+
+def check_tensor(given: Any, name: str, shape: tuple[int, ...]) -> Tensor:
+    """Return a tensor of the given shape.
+
+    Raises:
+        TypeError: the value is no tensor.
+        ValueError: the tensor has another shape.
+    """
+    if not isinstance(given, Tensor):
+        raise TypeError(f"`{name}` must be a torch.Tensor, got {type(given).__name__}")
+    if given.shape != shape:
+        raise ValueError(f"`{name}` must have shape {shape}, got {tuple(given.shape)}")
+    return given

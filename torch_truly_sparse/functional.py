@@ -7,21 +7,16 @@ import math
 import torch
 from torch import Tensor
 
-from ._arguments import as_int
-from .ops import differentiable as ops
-from .topology import check_indices
+from ._torch_internals import any_autocast_enabled
+from .ops import Csr, autograd, gradients
+from .topology import Topology
 
 HALVES = (torch.bfloat16, torch.float16)
 """The dtypes of activations whose weights stay float32."""
 
 
 def sparse_linear(
-    input: Tensor,
-    indices: Tensor,
-    values: Tensor,
-    bias: Tensor | None = None,
-    *,
-    out_features: int,
+    input: Tensor, topology: Topology, values: Tensor, bias: Tensor | None = None
 ) -> Tensor:
     """Apply `output = input @ W.T + bias`, where W is given by its nonzeros.
 
@@ -30,10 +25,10 @@ def sparse_linear(
     Args:
         input: (*, in_features), float32, float64, bfloat16 or float16, any number of leading
             dimensions.
-        indices: (2, nnz) int32 or int64, sorted by output unit, then input unit, and unique.
-        values: (nnz,), float64 with a float64 input, float32 with any other; sums are made in it.
+        topology: where W (out_features, in_features) has its nonzeros.
+        values: (nnz,) in the order of the topology, float64 with a float64 input, float32 with any
+            other; sums are made in it.
         bias: (out_features,) of the dtype of `values`, or None.
-        out_features: number of output units.
 
     Returns:
         (*, out_features) of the dtype of `input`, new memory. Within `torch.autocast`, of the
@@ -41,42 +36,36 @@ def sparse_linear(
 
     Raises:
         TypeError: a dtype does not fit.
-        ValueError: a shape does not fit, or the indices are out of range, unsorted or not unique.
+        ValueError: a shape or a device does not fit, or the indices of the topology were changed
+            in place since it was made.
 
-    Cost: O(nnz batch) time. Each call checks the indices in O(nnz) and derives what it needs
-    from them; a `TrulySparseLinear` does so once.
+    Cost: O(nnz batch) time. The topology derives what the product needs once, and keeps it.
 
     Example:
         >>> import torch
-        >>> indices = torch.tensor([[0, 2], [1, 0]])
-        >>> sparse_linear(torch.ones(1, 2), indices, torch.tensor([3.0, 4.0]), out_features=3)
+        >>> topology = Topology.from_indices(torch.tensor([[0, 2], [1, 0]]), (3, 2))
+        >>> sparse_linear(torch.ones(1, 2), topology, torch.tensor([3.0, 4.0]))
         tensor([[3., 0., 4.]])
     """
-    if type(out_features) is not int:  # compiled code knows no NumPy integers
-        out_features = as_int(out_features, "out_features")
-    if out_features < 0:
-        raise ValueError(f"`out_features` must not be negative, got {out_features}")
-    if not isinstance(input, Tensor):
-        raise TypeError(f"`input` must be a torch.Tensor, got {type(input).__name__}")
-    _check_not_nested(input)
-    if input.dim() == 0:
-        raise ValueError("`input` must have a last dimension of in_features, got a scalar")
+    if not isinstance(topology, Topology):
+        raise TypeError(
+            f"`topology` must be a Topology, got {type(topology).__name__}: make one with "
+            "`Topology.from_indices(indices, (out_features, in_features))`"
+        )
     input = autocast(input)
-    in_features = input.shape[-1]
-    indices, crow_indices = check_indices(indices, out_features, in_features)
-    check_operands(input, values, bias, in_features, out_features, indices.shape[1])
+    indices = topology.indices  # raises where they were changed
+    check_operands(input, values, bias, topology.shape, indices.shape[1])
     if indices.device != values.device:
         raise ValueError(
-            f"`indices` and `values` must be on one device, got {indices.device} and "
+            f"`topology` and `values` must be on one device, got {indices.device} and "
             f"{values.device}"
         )
-    orders = ops.Orders(crow_indices, indices[1], in_features, None)
-    return apply(input, values, bias, orders)
+    return multiply(input, values, bias, topology)
 
 
 def autocast(input: Tensor) -> Tensor:
     """Convert activations as `torch.autocast` does for `nn.Linear`; weights stay as they are."""
-    if not torch._C._is_any_autocast_enabled() or not isinstance(input, Tensor):
+    if not any_autocast_enabled() or not isinstance(input, Tensor):
         return input  # first, for every call of eager training passes here
     kind = input.device.type
     if input.is_meta or not torch.is_autocast_enabled(kind):
@@ -87,6 +76,44 @@ def autocast(input: Tensor) -> Tensor:
 
 
 def check_operands(
+    input: Tensor, values: Tensor, bias: Tensor | None, shape: tuple[int, int], nnz: int
+) -> None:
+    """Raise the errors that `sparse_linear` documents, for everything but the topology."""
+    out_features, in_features = shape
+    # Every call of a layer passes here: what fits is found out in few steps, and what does not is
+    # looked at again to name it.
+    if not (
+        isinstance(input, Tensor)
+        and isinstance(values, Tensor)
+        and not input.is_nested
+        and input.dim() > 0
+        and input.shape[-1] == in_features
+        and values.shape == (nnz,)
+        and input.layout == values.layout == torch.strided
+        and _share_dtype(input.dtype, values.dtype)
+        and input.device == values.device
+        and (
+            bias is None
+            or (
+                isinstance(bias, Tensor)
+                and bias.shape == (out_features,)
+                and bias.layout == torch.strided
+                and bias.dtype == values.dtype
+                and bias.device == values.device
+            )
+        )
+    ):
+        _name_misfit(input, values, bias, in_features, out_features, nnz)
+
+
+def _share_dtype(input: torch.dtype, values: torch.dtype) -> bool:
+    """Whether weights of one dtype can be applied to activations of another."""
+    if values == torch.float32:
+        return input == torch.float32 or input in HALVES
+    return input == values == torch.float64
+
+
+def _name_misfit(
     input: Tensor,
     values: Tensor,
     bias: Tensor | None,
@@ -94,7 +121,7 @@ def check_operands(
     out_features: int,
     nnz: int,
 ) -> None:
-    """Raise the errors that `sparse_linear` documents, for everything but the indices."""
+    """Raise the error of the first operand that does not fit."""
     if not isinstance(input, Tensor):
         raise TypeError(f"`input` must be a torch.Tensor, got {type(input).__name__}")
     _check_not_nested(input)
@@ -106,7 +133,7 @@ def check_operands(
             raise TypeError(f"`{name}` must be a torch.Tensor, got {type(operand).__name__}")
     if values.shape != (nnz,):
         raise ValueError(
-            f"`values` must have shape ({nnz},), one for each column of `indices`, "
+            f"`values` must have shape ({nnz},), one for each connection of the topology, "
             f"got {tuple(values.shape)}"
         )
     if bias is not None and bias.shape != (out_features,):
@@ -146,11 +173,12 @@ def _check_not_nested(input: Tensor) -> None:
         )
 
 
-def apply(input: Tensor, values: Tensor, bias: Tensor | None, orders: ops.Orders) -> Tensor:
+def multiply(input: Tensor, values: Tensor, bias: Tensor | None, topology: Csr) -> Tensor:
     """Multiply checked operands, with any number of leading dimensions."""
     if input.dim() == 2:
-        return ops.spmm(input, values, bias, orders)
+        return autograd.apply(gradients.LINEAR, topology, input, values, bias)
     leading = input.shape[:-1]
     rows = math.prod(leading)  # `leading.numel()` would fix a dynamic size in an exported program
-    output = ops.spmm(input.reshape(rows, input.shape[-1]), values, bias, orders)
+    flat = input.reshape(rows, input.shape[-1])
+    output = autograd.apply(gradients.LINEAR, topology, flat, values, bias)
     return output.reshape(*leading, output.shape[-1])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .nn import TrulySparseLinear
-from .topology import from_positions, to_positions
+from .topology import Topology
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -96,11 +96,12 @@ def to_torch_csr(layer: TrulySparseLinear) -> Tensor:
     Cost: O(nnz + out_features).
     """
     layer = _checked(layer)
+    topology = layer.topology
     return torch.sparse_csr_tensor(
-        layer.crow_indices.to(layer.indices.dtype, copy=True),
-        layer.indices[1].clone(),
+        topology.row_pointers.to(topology.indices.dtype, copy=True),
+        topology.indices[1].clone(),
         layer.values.detach().clone(),
-        (layer.out_features, layer.in_features),
+        topology.shape,
         device=layer.values.device,
         check_invariants=False,
     )
@@ -139,12 +140,13 @@ def to_torch_sparse(layer: TrulySparseLinear) -> torch_sparse.SparseTensor:
     """
     library = _torch_sparse()
     layer = _checked(layer)
-    row, column = layer.indices.long()
+    topology = layer.topology
+    row, column = topology.indices.long()
     matrix: torch_sparse.SparseTensor = library.SparseTensor(
         row=row.clone(),
         col=column.clone(),
         value=layer.values.detach().clone(),
-        sparse_sizes=(layer.out_features, layer.in_features),
+        sparse_sizes=topology.shape,
         is_sorted=True,
     )
     return matrix
@@ -184,13 +186,14 @@ def to_scipy_csr(layer: TrulySparseLinear) -> scipy.sparse.csr_array:
     layer = _checked(layer)
     if layer.values.device.type != "cpu":
         raise TypeError(f"`layer` must be on the CPU, got {layer.values.device}: use `.cpu()`")
+    topology = layer.topology
     matrix = library.csr_array(
         (
             layer.values.detach().numpy().copy(),
-            layer.indices[1].numpy().copy(),
-            layer.crow_indices.to(layer.indices.dtype).numpy().copy(),
+            topology.indices[1].numpy().copy(),
+            topology.row_pointers.to(topology.indices.dtype).numpy().copy(),
         ),
-        shape=(layer.out_features, layer.in_features),
+        shape=topology.shape,
     )
     matrix.has_canonical_format = True  # sorted and unique
     return matrix
@@ -236,7 +239,7 @@ def _layer(
         raise TypeError(
             f"`matrix` must be float32 or float64, got {values.dtype}: convert its values first"
         )
-    positions = to_positions(indices, in_features)
+    positions = indices[0].long() * in_features + indices[1]
     steps = positions.diff()
     if bool((steps < 0).any()):
         positions, order = positions.sort(stable=True)
@@ -250,13 +253,8 @@ def _layer(
             )
         positions, places = torch.unique_consecutive(positions, return_inverse=True)
         values = values.new_zeros(positions.shape[0]).index_add_(0, places, values)
-    return TrulySparseLinear.from_indices(
-        from_positions(positions, out_features, in_features),
-        values,
-        bias,
-        out_features=out_features,
-        in_features=in_features,
-    )
+    topology = Topology.from_positions(positions, (out_features, in_features))
+    return TrulySparseLinear.from_topology(topology, values, bias)
 
 
 def _check_range(indices: Tensor, out_features: int, in_features: int) -> None:

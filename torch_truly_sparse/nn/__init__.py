@@ -4,9 +4,9 @@ from .all_relu import AllReLU
 from .averaged_model import AveragedModel
 from .init import HeUniform, Initializer, LinearUniform, Normal, XavierUniform, Zeros
 from .masked_linear import MaskedLinear
+from .saved_state import StateDictError, check_state_dict, load_all_or_nothing
 from .sparse_layer import SparseLayer
 from .truly_sparse_linear import TrulySparseLinear
-from .whole_state import StateDictError, check_state_dict, load_all_or_nothing
 
 __all__ = [
     "AllReLU",

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import swa_utils
 
-from ..topology import to_positions
 from .sparse_layer import SparseLayer
 
 
@@ -71,19 +70,14 @@ def _size(layer: SparseLayer) -> tuple[str, Any, Any]:
 
 def _follow(averaged: SparseLayer, current: SparseLayer) -> None:
     """Give the averaged layer the topology of the current one, its averages along."""
-    before = averaged.indices
-    after = current.indices.to(before.device)
-    if torch.equal(before, after):
+    before = averaged.topology
+    after = current.topology.to(before.device)
+    if before == after:
         return
     averages = averaged.gather(averaged.weight_parameter).clone()
     weights = current.gather(current.weight_parameter).to(averages.device, averages.dtype)
-    followed = _matched(
-        to_positions(before, averaged.in_features),
-        averages,
-        to_positions(after, averaged.in_features),
-        weights,
-    )
-    if after.shape[1] == averaged.nnz:
+    followed = _matched(before.positions(), averages, after.positions(), weights)
+    if after.nnz == averaged.nnz:
         averaged.replace_topology(after)
     else:
         averaged.resize_topology(after)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
+
+from .._arguments import as_scale
+from ..topology import Topology
 
 
 class Initializer(Protocol):
@@ -16,9 +18,7 @@ class Initializer(Protocol):
     def draw(
         self,
         connections: Tensor,
-        indices: Tensor,
-        out_features: int,
-        in_features: int,
+        topology: Topology,
         *,
         dtype: torch.dtype,
         generator: torch.Generator | None,
@@ -27,9 +27,7 @@ class Initializer(Protocol):
 
         Args:
             connections: (2, n) those that want a weight.
-            indices: (2, nnz) the whole topology that they are part of; it gives the fans.
-            out_features: number of output units.
-            in_features: number of input units.
+            topology: the whole topology that they are part of; it gives the fans.
             dtype: of the weights.
             generator: source of randomness, or None for torch's default generator.
 
@@ -47,29 +45,19 @@ class _FanUniform:
     def draw(
         self,
         connections: Tensor,
-        indices: Tensor,
-        out_features: int,
-        in_features: int,
+        topology: Topology,
         *,
         dtype: torch.dtype,
         generator: torch.Generator | None,
     ) -> Tensor:
         """Draw as `Initializer.draw` says."""
-        bounds = self._bounds(connections, indices, out_features, in_features, dtype)
+        bounds = self._bounds(connections, topology, dtype)
         unit = _empty(bounds.shape[0], dtype, generator).uniform_(-1, 1, generator=generator)
         return bounds.mul_(unit.to(bounds.device))
 
-    def _bounds(
-        self,
-        connections: Tensor,
-        indices: Tensor,
-        out_features: int,
-        in_features: int,
-        dtype: torch.dtype,
-    ) -> Tensor:
+    def _bounds(self, connections: Tensor, topology: Topology, dtype: torch.dtype) -> Tensor:
         """Give each connection the bound that follows from the inputs of its output unit."""
-        fan_in = torch.bincount(indices[0], minlength=out_features)
-        return self._bound(fan_in.to(dtype)).index_select(0, connections[0])
+        return self._bound(topology.fan_in().to(dtype)).index_select(0, connections[0])
 
     def _bound(self, fans: Tensor) -> Tensor:
         return fans.reciprocal_().mul_(self._gain).sqrt_()
@@ -107,17 +95,9 @@ class XavierUniform(_FanUniform):
 
     _gain = 6.0
 
-    def _bounds(
-        self,
-        connections: Tensor,
-        indices: Tensor,
-        out_features: int,
-        in_features: int,
-        dtype: torch.dtype,
-    ) -> Tensor:
+    def _bounds(self, connections: Tensor, topology: Topology, dtype: torch.dtype) -> Tensor:
         """Count the inputs of each connection's output unit and the outputs of its input unit."""
-        fan_in = torch.bincount(indices[0], minlength=out_features).to(dtype)
-        fan_out = torch.bincount(indices[1], minlength=in_features).to(dtype)
+        fan_in, fan_out = topology.fan_in().to(dtype), topology.fan_out().to(dtype)
         fans = fan_in.index_select(0, connections[0])
         return self._bound(fans.add_(fan_out.index_select(0, connections[1])))
 
@@ -132,15 +112,12 @@ class Normal:
     std: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (self.std >= 0 and math.isfinite(self.std)):
-            raise ValueError(f"`std` must be a finite number of at least 0, got {self.std}")
+        object.__setattr__(self, "std", as_scale(self.std, "std"))
 
     def draw(
         self,
         connections: Tensor,
-        indices: Tensor,
-        out_features: int,
-        in_features: int,
+        topology: Topology,
         *,
         dtype: torch.dtype,
         generator: torch.Generator | None,
@@ -157,9 +134,7 @@ class Zeros:
     def draw(
         self,
         connections: Tensor,
-        indices: Tensor,
-        out_features: int,
-        in_features: int,
+        topology: Topology,
         *,
         dtype: torch.dtype,
         generator: torch.Generator | None,

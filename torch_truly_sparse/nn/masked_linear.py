@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..topology import check_indices
-from .known_connections import layer_of, take_settings
+from ..topology import Topology
+from .conversion import layer_of, take_settings
 from .sparse_layer import SparseLayer
 from .truly_sparse_linear import TrulySparseLinear
 
@@ -59,15 +59,8 @@ class MaskedLinear(SparseLayer):
         """
         if not isinstance(layer, TrulySparseLinear):
             raise TypeError(f"`layer` must be a TrulySparseLinear, got {type(layer).__name__}")
-        masked = layer_of(
-            cls,
-            layer.indices,
-            layer.values,
-            layer.bias,
-            out_features=layer.out_features,
-            in_features=layer.in_features,
-            init=layer.init,
-        )
+        topology = layer._checked_topology()
+        masked = layer_of(cls, topology, layer.values, layer.bias, init=layer.init)
         take_settings(masked, layer.values, layer.bias, layer.training)
         return masked
 
@@ -77,9 +70,14 @@ class MaskedLinear(SparseLayer):
         return self._nnz
 
     @property
+    def topology(self) -> Topology:
+        """The topology, read from the mask in O(in_features * out_features) at each call."""
+        return Topology.from_mask(self.mask)
+
+    @property
     def indices(self) -> Tensor:  # type: ignore[override]
-        """The topology, read from the mask in O(in_features * out_features)."""
-        return self.mask.nonzero().t().contiguous()
+        """The coordinates of the mask's entries, (2, nnz), as `topology` reads them."""
+        return self.topology.indices
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply `output = input @ (weight * mask).T + bias`."""
@@ -100,25 +98,24 @@ class MaskedLinear(SparseLayer):
         tensor.zero_().masked_scatter_(self.mask, entries)
 
     @torch.no_grad()
-    def replace_topology(self, indices: Tensor) -> None:
+    def replace_topology(self, topology: Topology) -> None:
         """Put a topology of the same nnz in place, as `SparseLayer.replace_topology` says."""
-        indices, _ = check_indices(indices, self.out_features, self.in_features)
-        if indices.shape[1] != self.nnz:
-            raise ValueError(f"`indices` must hold {self.nnz} connections, got {indices.shape[1]}")
-        self._connect(indices)
+        self._connect(self._fitting(topology, self.nnz))
 
     @torch.no_grad()
-    def resize_topology(self, indices: Tensor) -> None:
+    def resize_topology(self, topology: Topology) -> None:
         """Put a topology of any nnz in place, as `SparseLayer.resize_topology` says."""
         self.check_resizable()
-        indices, _ = check_indices(indices, self.out_features, self.in_features)
+        topology = self._fitting(topology, None)
         self.weight.grad = None
-        self._nnz = indices.shape[1]
-        self._connect(indices)
+        self._nnz = topology.nnz
+        self._connect(topology)
 
-    def _connect(self, indices: Tensor) -> None:
+    def _connect(self, topology: Topology) -> None:
+        _ = topology.row_pointers  # checks what has not been checked yet
+        rows, columns = topology.indices.long()
         self.mask.zero_()
-        self.mask[indices[0].long(), indices[1].long()] = True
+        self.mask[rows, columns] = True
 
     def check_state(
         self, state_dict: Mapping[str, Any], prefix: str = "", *, assign: bool = False

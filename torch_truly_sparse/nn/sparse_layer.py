@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from .._arguments import as_int
-from ..topology import check_indices, count_connections, random_indices
+from ..topology import Topology, count_connections
 from .init import Initializer, initializer
 
 
 class SparseLayer(nn.Module, ABC):
     """A linear layer with a topology; the protocol through which networks evolve.
 
-    Evolution knows a layer only by `indices`, `weight_parameter`, `gather`, `scatter_`,
+    Evolution knows a layer only by `topology`, `weight_parameter`, `gather`, `scatter_`,
     `replace_topology` and `resize_topology`, so that with one seed both twins walk through the
     same topologies.
 
@@ -76,6 +76,15 @@ class SparseLayer(nn.Module, ABC):
 
     @property
     @abstractmethod
+    def topology(self) -> Topology:
+        """Where the layer has its connections.
+
+        Raises:
+            TypeError, ValueError: `indices` were damaged since they were checked.
+        """
+
+    @property
+    @abstractmethod
     def weight_parameter(self) -> nn.Parameter:
         """The parameter that holds the weights, the same object for life."""
 
@@ -111,32 +120,32 @@ class SparseLayer(nn.Module, ABC):
         """
 
     @abstractmethod
-    def replace_topology(self, indices: Tensor) -> None:
-        """Put a topology of the same nnz in place of the present one.
+    def replace_topology(self, topology: Topology) -> None:
+        """Put a topology of the same nnz in place of the present one, which is copied.
 
         The weights are left for the caller to write (`scatter_`).
 
         Args:
-            indices: (2, nnz) int32 or int64, sorted, unique.
+            topology: of the shape of this layer, on any device.
 
         Raises:
-            TypeError, ValueError: it is not a topology of this layer; nothing is changed.
+            TypeError, ValueError: it does not fit this layer; nothing is changed.
         """
 
     @abstractmethod
-    def resize_topology(self, indices: Tensor) -> None:
-        """Put a topology of any nnz in place of the present one.
+    def resize_topology(self, topology: Topology) -> None:
+        """Put a topology of any nnz in place of the present one, which is copied.
 
         `weight_parameter` stays the same object and loses its gradient; the weights are left for
         the caller to write (`scatter_`). What an optimizer keeps for them is not touched:
         `evolution.resize` takes it along.
 
         Args:
-            indices: (2, any nnz) int32 or int64, sorted, unique.
+            topology: of the shape of this layer, on any device.
 
         Raises:
-            TypeError, ValueError: it is not a topology of this layer, or `nnz_fixed_by` is set;
-                nothing is changed.
+            TypeError, ValueError: it does not fit this layer, or `nnz_fixed_by` is set; nothing is
+                changed.
         """
 
     @abstractmethod
@@ -153,6 +162,37 @@ class SparseLayer(nn.Module, ABC):
         Raises:
             TypeError, ValueError: it does not fit this layer, or is no topology.
         """
+
+    def _checked_topology(self) -> Topology:
+        """Check the indices whatever their version says; for what reads them without checking."""
+        return Topology.from_indices(self.indices, (self.out_features, self.in_features))
+
+    def _fitting(self, topology: Topology, nnz: int | None) -> Topology:
+        """Return a topology on the device of this layer, if it fits.
+
+        Args:
+            topology: what is to take the place of the layer's own.
+            nnz: the number of connections that it must have, or None for any.
+
+        Raises:
+            TypeError, ValueError: it does not fit.
+        """
+        if not isinstance(topology, Topology):
+            raise TypeError(
+                f"`topology` must be a Topology, got {type(topology).__name__}: make one with "
+                "`Topology.from_indices(indices, (out_features, in_features))`"
+            )
+        shape = (self.out_features, self.in_features)
+        if topology.shape != shape:
+            raise ValueError(
+                f"`topology` must have the shape {shape} (out_features, in_features) of the layer, "
+                f"got {topology.shape}"
+            )
+        if nnz is not None and topology.nnz != nnz:
+            raise ValueError(
+                f"`topology` must hold {nnz} connections, one for each weight, got {topology.nnz}"
+            )
+        return topology.to(self.weight_parameter.device)
 
     def check_resizable(self) -> None:
         """Raise a ValueError where something relies on the number of weights."""
@@ -174,8 +214,10 @@ class SparseLayer(nn.Module, ABC):
 
         Cost: O(nnz + in_features + out_features).
         """
-        indices = random_indices(self.out_features, self.in_features, self.nnz, generator=generator)
-        self.replace_topology(indices.to(self.weight_parameter.device))
+        topology = Topology.random(
+            self.out_features, self.in_features, nnz=self.nnz, generator=generator
+        )
+        self.replace_topology(topology)
         self.reset_parameters(generator=generator)
 
     @torch.no_grad()
@@ -197,15 +239,9 @@ class SparseLayer(nn.Module, ABC):
         Cost: O(nnz + in_features + out_features).
         """
         parameter = self.weight_parameter
-        # Checked however it got here: the fans are counted by writing at these positions.
-        indices, _ = check_indices(self.indices, self.out_features, self.in_features)
+        topology = self._checked_topology()
         weights = (self.init if init is None else initializer(init)).draw(
-            indices,
-            indices,
-            self.out_features,
-            self.in_features,
-            dtype=parameter.dtype,
-            generator=generator,
+            topology.indices, topology, dtype=parameter.dtype, generator=generator
         )
         self.scatter_(parameter, weights)
         if self.bias is not None:

@@ -9,23 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from .. import functional
+from .._arguments import check_tensor
 from ..ops import SCATTER_BATCH
-from ..topology import check_indices, from_positions, index_dtype
-from .coo_form import coo_tensor
-from .dense_form import dense_linear, positions_to_keep
-from .derived_orders import DerivedOrders
-from .init import Initializer
-from .known_connections import layer_of, take_settings
-from .parameter_memory import make_room
-from .precision import in_full_precision, keeping_full_precision
-from .sparse_layer import SparseLayer
-from .validation import (
-    check_replacement,
-    check_saved_bias,
-    check_saved_topology,
-    check_tensor,
-    holds_topology,
+from ..topology import Topology, index_dtype
+from .conversion import (
+    coo_tensor,
+    dense_linear,
+    layer_of,
+    take_settings,
+    topology_to_keep,
+    weights_at,
 )
+from .init import Initializer
+from .kept_topology import KeptTopology
+from .saved_state import check_saved_bias, check_saved_topology, holds_topology
+from .sparse_layer import SparseLayer
+from .storage import in_full_precision, keeping_full_precision, make_room
 
 
 class TrulySparseLinear(SparseLayer):
@@ -55,6 +54,7 @@ class TrulySparseLinear(SparseLayer):
         indices: buffer (2, nnz), int32 where the sizes fit, int64 otherwise: output units above
             input units, sorted row-major, unique. Assigning another topology of the same nnz
             checks it; changing it in place is noticed and checked at the next use.
+        topology: the `Topology` of these indices, and what is derived from them.
         values: Parameter (nnz,), the weights in the order of `indices`. The same object for life.
         bias: Parameter (out_features,) or None.
 
@@ -78,65 +78,50 @@ class TrulySparseLinear(SparseLayer):
     values: nn.Parameter
 
     def _allocate(self, nnz: int, device: torch.device, dtype: torch.dtype) -> None:
-        indices = torch.empty(
-            (2, nnz), dtype=index_dtype(self.out_features, self.in_features, nnz), device=device
-        )
+        shape = (self.out_features, self.in_features)
+        indices = torch.empty((2, nnz), dtype=index_dtype(shape, nnz), device=device)
         self.register_buffer("indices", indices)
         self.values = nn.Parameter(torch.empty(nnz, device=device, dtype=dtype))
-        self._derived = DerivedOrders(self.out_features, self.in_features)
+        self._kept = KeptTopology(shape)
 
     @classmethod
     @torch.no_grad()
-    def from_indices(
+    def from_topology(
         cls,
-        indices: Tensor,
+        topology: Topology,
         values: Tensor,
         bias: Tensor | None = None,
         *,
-        out_features: int,
-        in_features: int,
         init: str | Initializer = "linear_uniform",
     ) -> TrulySparseLinear:
         """Make a layer of known connections.
 
         Args:
-            indices: (2, nnz) int32 or int64, sorted by output unit, then input unit, and unique.
-            values: (nnz,) float32 or float64, their weights.
+            topology: the connections, of shape (out_features, in_features).
+            values: (nnz,) float32 or float64, their weights, in the order of the topology.
             bias: (out_features,), or None for a layer without.
-            out_features: number of output units.
-            in_features: number of input units.
             init: what `reset_parameters` draws.
 
         Returns:
             A new layer on the device and of the dtype of `values`; everything is copied.
 
         Raises:
-            TypeError, ValueError: a dtype or a shape does not fit, or it is no topology.
+            TypeError, ValueError: a dtype or a shape does not fit.
 
         Cost: O(nnz + out_features).
 
         Example:
-            >>> indices = torch.tensor([[0, 2], [1, 0]])
-            >>> values = torch.tensor([3.0, 4.0])
-            >>> layer = TrulySparseLinear.from_indices(
-            ...     indices, values, out_features=3, in_features=2
-            ... )
+            >>> topology = Topology.from_indices(torch.tensor([[0, 2], [1, 0]]), (3, 2))
+            >>> layer = TrulySparseLinear.from_topology(topology, torch.tensor([3.0, 4.0]))
             >>> layer(torch.ones(1, 2)).tolist()
             [[3.0, 0.0, 4.0]]
         """
-        indices, _ = check_indices(indices, out_features, in_features)
-        check_tensor("values", values, (indices.shape[1],))
+        if not isinstance(topology, Topology):
+            raise TypeError(f"`topology` must be a Topology, got {type(topology).__name__}")
+        check_tensor(values, "values", (topology.nnz,))
         if bias is not None:
-            check_tensor("bias", bias, (out_features,))
-        return layer_of(
-            cls,
-            indices,
-            values,
-            bias,
-            out_features=out_features,
-            in_features=in_features,
-            init=init,
-        )
+            check_tensor(bias, "bias", (topology.out_features,))
+        return layer_of(cls, topology, values, bias, init=init)
 
     @classmethod
     @torch.no_grad()
@@ -164,15 +149,8 @@ class TrulySparseLinear(SparseLayer):
         if not isinstance(linear, nn.Linear):
             raise TypeError(f"`linear` must be an nn.Linear, got {type(linear).__name__}")
         weight = linear.weight
-        positions = positions_to_keep(weight, density, mask)
-        indices = from_positions(positions, linear.out_features, linear.in_features)
-        layer = cls.from_indices(
-            indices,
-            weight.flatten()[positions],
-            linear.bias,
-            out_features=linear.out_features,
-            in_features=linear.in_features,
-        )
+        topology = topology_to_keep(weight, density, mask)
+        layer = cls.from_topology(topology, weights_at(weight, topology), linear.bias)
         take_settings(layer, weight, linear.bias, linear.training)
         return layer
 
@@ -181,8 +159,7 @@ class TrulySparseLinear(SparseLayer):
 
         Cost: O(in_features * out_features) memory, unlike everything else here.
         """
-        indices = self._checked_indices()
-        dense = dense_linear(indices, self.values, self.bias, self.out_features, self.in_features)
+        dense = dense_linear(self._checked_topology(), self.values, self.bias)
         return dense.train(self.training)
 
     @property
@@ -191,9 +168,9 @@ class TrulySparseLinear(SparseLayer):
         return self.values.shape[0]
 
     @property
-    def crow_indices(self) -> Tensor:
-        """Row pointers, (out_features + 1,) int64; derived from `indices`, not saved."""
-        return self._derived.of(self.indices).crow_indices
+    def topology(self) -> Topology:
+        """Where the layer has its connections; shares the memory of `indices`."""
+        return self._kept.of(self.indices)
 
     @property
     def weight(self) -> Tensor:
@@ -202,8 +179,7 @@ class TrulySparseLinear(SparseLayer):
         A copy, for people: what is written into it does not reach the layer; write into `values`.
         It widens the indices to int64, 20 bytes a weight. No inner path uses it.
         """
-        indices = self._checked_indices()
-        return coo_tensor(indices, self.values, self.out_features, self.in_features)
+        return coo_tensor(self._checked_topology(), self.values)
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply `output = input @ W.T + bias`.
@@ -222,17 +198,16 @@ class TrulySparseLinear(SparseLayer):
         """
         indices, values, bias = self.indices, self.values, self.bias
         input = functional.autocast(input)
-        functional.check_operands(
-            input, values, bias, self.in_features, self.out_features, indices.shape[1]
-        )
+        shape = (self.out_features, self.in_features)
+        functional.check_operands(input, values, bias, shape, indices.shape[1])
         for_input = (
             input.requires_grad
             and torch.is_grad_enabled()
             # Compiled code is to serve every batch, and asks no more of its size.
             and (torch.compiler.is_compiling() or input.numel() > SCATTER_BATCH * self.in_features)
         )
-        orders = self._derived.of(indices, transposed=for_input)
-        return functional.apply(input, values, bias, orders)
+        topology = self._kept.of(indices, transposed=for_input)
+        return functional.multiply(input, values, bias, topology)
 
     # The protocol through which networks evolve.
 
@@ -251,34 +226,37 @@ class TrulySparseLinear(SparseLayer):
         tensor.copy_(entries)
 
     @torch.no_grad()
-    def replace_topology(self, indices: Tensor) -> None:
+    def replace_topology(self, topology: Topology) -> None:
         """Put a topology of the same nnz in place, as `SparseLayer.replace_topology` says."""
-        indices, crow_indices = check_replacement(self, indices)
-        self._derived.adopt(self.indices.copy_(indices), crow_indices)
+        topology = self._fitting(topology, self.nnz)
+        row_pointers = topology.row_pointers  # checks what has not been checked yet
+        self._kept.adopt(self.indices.copy_(topology.indices), row_pointers)
 
     @torch.no_grad()
-    def resize_topology(self, indices: Tensor) -> None:
+    def resize_topology(self, topology: Topology) -> None:
         """Put a topology of any nnz in place, as `SparseLayer.resize_topology` says."""
-        indices, crow_indices = check_indices(indices, self.out_features, self.in_features)
-        self._resize(indices.shape[1])
+        topology = self._fitting(topology, None)
+        row_pointers = topology.row_pointers
+        self._resize(topology.nnz)
         self.values.grad = None
-        self._derived.adopt(self.indices.copy_(indices), crow_indices)
-
-    def _checked_indices(self) -> Tensor:
-        """Check the topology whatever its version says; for what torch does without checking."""
-        return check_indices(self.indices, self.out_features, self.in_features)[0]
+        self._kept.adopt(self.indices.copy_(topology.indices), row_pointers)
 
     # Everything that puts another tensor, or other entries, into `indices`.
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "indices" and "indices" in self.__dict__.get("_buffers", ()):
-            indices, crow_indices = check_replacement(self, value)
-            if indices is value or indices.data_ptr() == value.data_ptr():
-                with torch.inference_mode(False):
-                    indices = indices.clone()  # what the user goes on to write stays theirs
+            topology = Topology.from_indices(value, (self.out_features, self.in_features))
+            if topology.nnz != self.nnz:
+                raise ValueError(
+                    f"`indices` must hold {self.nnz} connections, one for each of `values`, "
+                    f"got {topology.nnz}"
+                )
+            indices, device = topology.indices, self.values.device
             with torch.inference_mode(False):
-                self._buffers["indices"] = indices.to(self.values.device)
-                self._derived.adopt(self.indices, crow_indices.to(self.values.device))
+                # What the user goes on to write stays theirs.
+                theirs = indices.data_ptr() == value.data_ptr()
+                self._buffers["indices"] = (indices.clone() if theirs else indices).to(device)
+                self._kept.adopt(self.indices, topology.row_pointers.to(device))
             return
         if name == "weight":
             raise AttributeError(
@@ -300,7 +278,7 @@ class TrulySparseLinear(SparseLayer):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TrulySparseLinear:
         """Move or convert the layer; in `half()` and `bfloat16()` the weights stay float32."""
         super()._apply(keeping_full_precision(fn), recurse)  # type: ignore[no-untyped-call]
-        self._derived.forget()  # moved by `.to`, or emptied by `to_empty`
+        self._kept.forget()  # moved by `.to`, or emptied by `to_empty`
         return self
 
     def _load_from_state_dict(
@@ -326,9 +304,9 @@ class TrulySparseLinear(SparseLayer):
             error_msgs.append(str(error))
             return
         if with_topology:
-            indices, crow_indices = check_saved_topology(self, state_dict, prefix, assign=assign)
-            self._resize(indices.shape[1])
-            state_dict = {**state_dict, prefix + "indices": indices}
+            topology = check_saved_topology(self, state_dict, prefix, assign=assign)
+            self._resize(topology.nnz)
+            state_dict = {**state_dict, prefix + "indices": topology.indices}
             for key in prefix + "values", prefix + "bias":
                 # `assign=True` would put a half where the weights are float32.
                 if assign and key in state_dict:
@@ -337,9 +315,9 @@ class TrulySparseLinear(SparseLayer):
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        self._derived.forget()
+        self._kept.forget()
         if with_topology and len(error_msgs) == errors:
-            self._derived.adopt(self.indices, crow_indices.to(self.indices.device))
+            self._kept.adopt(self.indices, topology.row_pointers.to(self.indices.device))
 
     def check_state(
         self, state_dict: Mapping[str, Any], prefix: str = "", *, assign: bool = False
@@ -355,8 +333,8 @@ class TrulySparseLinear(SparseLayer):
         if nnz == self.nnz:
             return
         self.check_resizable()
-        dtype = index_dtype(self.out_features, self.in_features, nnz)
+        dtype = index_dtype((self.out_features, self.in_features), nnz)
         with torch.inference_mode(False):
             self._buffers["indices"] = self.indices.new_empty((2, nnz), dtype=dtype)
         make_room(self.values, nnz)
-        self._derived.forget()
+        self._kept.forget()

@@ -1,11 +1,12 @@
-"""The operators: a typed wrapper, a shape-only (fake) kernel and a gradient for each.
+"""The operators: for each a typed wrapper, a shape-only (fake) form and a plain-torch form.
 
-`spmm`, `spmm_transposed`, `sddmm` and `column_sum` of their own modules are the bare operators;
-those of `differentiable` carry gradients of any order.
+`autograd.apply` makes the products differentiable, by the rules of `gradients`. Internal: layers,
+`torch_truly_sparse.functional` and `torch_truly_sparse.Topology` are the way to all of this.
 """
 
 from .column_sum import column_sum
 from .compress import compress
+from .csr import Csr, CsrParts, TransposedOrder
 from .empty_above import empty_above
 from .merge import merge
 from .move import move
@@ -16,10 +17,12 @@ from .select import keep_largest, mark_smallest, mark_weakest
 from .spmm import spmm
 from .spmm_backward import LayerGradients, spmm_backward
 from .spmm_transposed import SCATTER_BATCH, spmm_transposed
-from .transpose import TransposedOrder, transpose
+from .transpose import transpose
 
 __all__ = [
     "SCATTER_BATCH",
+    "Csr",
+    "CsrParts",
     "LayerGradients",
     "TransposedOrder",
     "column_sum",

@@ -17,8 +17,8 @@ def column_sum(grad_output: Tensor) -> Tensor:
         grad_output: (batch, out_features), float32, float64, bfloat16 or float16.
 
     Returns:
-        (out_features,), new memory: float64 for float64, float32 otherwise. Not
-        differentiable: see `ops.differentiable`.
+        (out_features,), new memory: float64 for float64, float32 otherwise. The
+        operator itself has no gradient: `ops.autograd` gives it one.
 
     Raises:
         ValueError: the shape or the dtype does not fit.

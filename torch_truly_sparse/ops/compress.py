@@ -11,14 +11,13 @@ from .._library import operators
 from .registration import fake, plain_torch, vmap_rule
 
 
-def compress(indices: Tensor, out_features: int, in_features: int) -> Tensor:
-    """Check a topology and derive its row pointers.
+def compress(indices: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Check the coordinates of a topology and derive its row pointers.
 
     Args:
         indices: (2, nnz) int32 or int64. Row 0 holds output units, row 1 input units; sorted by
             output unit, then input unit; unique.
-        out_features: number of output units.
-        in_features: number of input units.
+        shape: (out_features, in_features).
 
     Returns:
         (out_features + 1,) int64 row pointers, new memory.
@@ -29,7 +28,7 @@ def compress(indices: Tensor, out_features: int, in_features: int) -> Tensor:
 
     Cost: O(nnz + out_features).
     """
-    output: Tensor = operators.compress(indices, out_features, in_features)
+    output: Tensor = operators.compress(indices, *shape)
     return output
 
 
@@ -43,7 +42,7 @@ def _compress_vmap(
     info: Any, in_dims: tuple[int, None, None], indices: Tensor, out_features: int, in_features: int
 ) -> tuple[Tensor, int]:
     topologies = indices.unbind(in_dims[0])
-    return torch.stack([compress(t, out_features, in_features) for t in topologies]), 0
+    return torch.stack([compress(t, (out_features, in_features)) for t in topologies]), 0
 
 
 @plain_torch("compress")

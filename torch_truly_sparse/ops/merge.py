@@ -15,8 +15,7 @@ def merge(
     dropped: Tensor,
     regrown: Tensor,
     survivors: int,
-    out_features: int,
-    in_features: int,
+    shape: tuple[int, int],
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
     """Put the survivors of a topology and regrown connections into one sorted order.
@@ -26,9 +25,8 @@ def merge(
         dropped: (nnz,) bool, those that go.
         regrown: (m,) int64 positions (`out * in_features + in`), increasing, none of a survivor.
         survivors: how many are not dropped.
-        out_features: number of output units.
-        in_features: number of input units.
-        dtype: of what is returned, int32 or int64, one that holds sizes and counts.
+        shape: (out_features, in_features).
+        dtype: of the results, int32 or int64; it must hold the sizes and the counts.
 
     Returns:
         The next indices (2, survivors + m), sorted and unique, and where each connection comes
@@ -43,7 +41,7 @@ def merge(
     """
     narrow = dtype == torch.int32
     following: tuple[Tensor, Tensor] = operators.merge(
-        indices, dropped, regrown, survivors, out_features, in_features, narrow
+        indices, dropped, regrown, survivors, *shape, narrow
     )
     return following
 

@@ -53,15 +53,12 @@ def to_positions_reference(
     return positions
 
 
-def from_positions(
-    positions: Tensor, out_features: int, in_features: int, dtype: torch.dtype
-) -> Tensor:
+def from_positions(positions: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
     """Invert `to_positions`.
 
     Args:
         positions: (nnz,) int64 in [0, out_features * in_features); fastest if increasing.
-        out_features: number of output units.
-        in_features: number of input units.
+        shape: (out_features, in_features).
         dtype: int32 or int64, one that holds the sizes.
 
     Returns:
@@ -73,7 +70,7 @@ def from_positions(
     Cost: O(nnz).
     """
     narrow = dtype == torch.int32
-    output: Tensor = operators.from_positions(positions, out_features, in_features, narrow)
+    output: Tensor = operators.from_positions(positions, *shape, narrow)
     return output
 
 

@@ -6,30 +6,31 @@ import torch
 from torch import Tensor
 
 from .._library import operators
+from .csr import Csr
 from .registration import fake, plain_torch, sum_dtype
 
 
-def sddmm(grad_output: Tensor, input: Tensor, crow_indices: Tensor, col_indices: Tensor) -> Tensor:
+def sddmm(topology: Csr, grad_output: Tensor, input: Tensor) -> Tensor:
     """Take `grad_output.T @ input` at the nonzeros of a sparse matrix only.
 
     `grad_values[k] = sum over samples s of grad_output[s, row[k]] * input[s, col[k]]`
 
     Args:
+        topology: where the sparse matrix (out_features, in_features) has its nonzeros.
         grad_output: (batch, out_features), float32, float64, bfloat16 or float16.
         input: (batch, in_features) of the same dtype.
-        crow_indices: (out_features + 1,) int64 row pointers.
-        col_indices: (nnz,) int32 or int64.
 
     Returns:
-        (nnz,), new memory: float64 for float64, float32 otherwise, in which it is summed. Not
-        differentiable: see `ops.differentiable`.
+        (nnz,), new memory: float64 for float64, float32 otherwise, in which products are summed.
+        The operator itself has no gradient: `ops.autograd` gives it one.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
 
     Cost: O(nnz batch) time; scratch as in `spmm`.
     """
-    output: Tensor = operators.sddmm(grad_output, input, crow_indices, col_indices)
+    parts = topology.parts
+    output: Tensor = operators.sddmm(grad_output, input, parts.row_pointers, parts.col_indices)
     return output
 
 

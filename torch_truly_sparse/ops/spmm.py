@@ -6,37 +6,32 @@ import torch
 from torch import Tensor
 
 from .._library import operators
+from .csr import Csr
 from .registration import fake, plain_torch
 
 
-def spmm(
-    input: Tensor,
-    crow_indices: Tensor,
-    col_indices: Tensor,
-    values: Tensor,
-    bias: Tensor | None = None,
-) -> Tensor:
+def spmm(topology: Csr, input: Tensor, values: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply a batch by a sparse matrix: `output = input @ W.T + bias`.
 
     Args:
+        topology: where W (out_features, in_features) has its nonzeros.
         input: (batch, in_features), float32, float64, bfloat16 or float16; made contiguous if it
             is not.
-        crow_indices: (out_features + 1,) int64 row pointers of W.
-        col_indices: (nnz,) int32 or int64 column of each nonzero of W.
         values: (nnz,) nonzeros of W: float64 with a float64 input, float32 with any other. Products
             are summed in this dtype.
         bias: (out_features,) of the dtype of `values`, or None.
 
     Returns:
-        (batch, out_features) of the dtype of `input`, new memory. Not differentiable: see
-        `ops.differentiable`.
+        (batch, out_features) of the dtype of `input`, new memory. The operator itself has no
+        gradient: `ops.autograd` gives it one.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
 
     Cost: O(nnz batch) time; scratch for a few tiles of 32 samples.
     """
-    output: Tensor = operators.spmm(input, crow_indices, col_indices, values, bias)
+    parts = topology.parts
+    output: Tensor = operators.spmm(input, parts.row_pointers, parts.col_indices, values, bias)
     return output
 
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from .._library import operators
 from .column_sum import column_sum_reference
+from .csr import Csr
 from .registration import fake, plain_torch, sum_dtype
 from .sddmm import sddmm_reference
 from .spmm_transposed import spmm_transposed_reference
-from .transpose import TransposedOrder
 
 
 class LayerGradients(NamedTuple):
@@ -29,12 +29,10 @@ class LayerGradients(NamedTuple):
 
 
 def spmm_backward(
+    topology: Csr,
     grad_output: Tensor,
     input: Tensor,
-    crow_indices: Tensor,
-    col_indices: Tensor,
     values: Tensor,
-    transposed: TransposedOrder | None = None,
     *,
     for_input: bool,
     for_bias: bool,
@@ -46,35 +44,36 @@ def spmm_backward(
     one, to rounding, but each activation is read and transposed once.
 
     Args:
+        topology: where W (out_features, in_features) has its nonzeros. A known column order makes
+            `grad_input` of large batches faster; small ones do not read it.
         grad_output: (batch, out_features), float32, float64, bfloat16 or float16.
         input: (batch, in_features) of the same dtype.
-        crow_indices: (out_features + 1,) int64 row pointers of W.
-        col_indices: (nnz,) int32 or int64 column of each nonzero of W.
         values: (nnz,) nonzeros of W: float64 with float64 activations, float32 with any other.
-        transposed: the same nonzeros by column, from `transpose`, or None. It makes `grad_input`
-            of large batches faster; small ones do not read it.
         for_input: whether `grad_input` is wanted.
         for_bias: whether `grad_bias` is wanted.
 
     Returns:
-        New memory: `grad_input` of the dtype of the activations, the other two of that of
-        `values`. Not differentiable: see `ops.differentiable`.
+        New memory: `grad_input` of the dtype of the activations, the other two of the dtype of
+        `values`. The operator itself has no gradient: the three products have.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
 
-    Cost: O(nnz batch) time; scratch for a few tiles of 32 samples, with the transposed order for
-    nnz values, too.
+    Cost: O(nnz batch) time; scratch for a few tiles of 32 samples, and with the column order for
+    nnz values.
     """
+    parts = topology.parts
     grad_input, grad_values, grad_bias = operators.spmm_backward(
         grad_output,
         input,
-        crow_indices,
-        col_indices,
+        parts.row_pointers,
+        parts.col_indices,
         values,
         for_input,
         for_bias,
-        *(transposed or ()),
+        parts.ccol_indices,
+        parts.row_indices,
+        parts.permutation,
     )
     return LayerGradients(
         grad_input if for_input else None, grad_values, grad_bias if for_bias else None

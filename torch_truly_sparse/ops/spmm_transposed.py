@@ -6,44 +6,42 @@ import torch
 from torch import Tensor
 
 from .._library import operators
+from .csr import Csr
 from .registration import fake, plain_torch
-from .transpose import TransposedOrder
 
 SCATTER_BATCH = 16
-"""Batches up to this size do not read the transposed order (csrc/bindings/plan.h)."""
+"""Batches up to this size do not read the column order (csrc/bindings/plan.h)."""
 
 
-def spmm_transposed(
-    grad_output: Tensor,
-    crow_indices: Tensor,
-    col_indices: Tensor,
-    values: Tensor,
-    in_features: int,
-    transposed: TransposedOrder | None = None,
-) -> Tensor:
+def spmm_transposed(topology: Csr, grad_output: Tensor, values: Tensor) -> Tensor:
     """Multiply a batch by the transpose of a sparse matrix: `grad_input = grad_output @ W`.
 
     Args:
+        topology: where W (out_features, in_features) has its nonzeros. A known column order makes
+            large batches faster (about twice); batches of up to `SCATTER_BATCH` do not read it.
         grad_output: (batch, out_features), float32, float64, bfloat16 or float16.
-        crow_indices: (out_features + 1,) int64 row pointers of W.
-        col_indices: (nnz,) int32 or int64 column of each nonzero of W.
         values: (nnz,) nonzeros of W: float64 with a float64 `grad_output`, float32 with any other.
-        in_features: number of columns of W.
-        transposed: the same nonzeros by column, from `transpose`, or None. It makes large batches
-            faster (about twice); small ones do not read it.
 
     Returns:
-        (batch, in_features) of the dtype of `grad_output`, new memory. Not differentiable: see
-        `ops.differentiable`.
+        (batch, in_features) of the dtype of `grad_output`, new memory. The operator itself has no
+        gradient: `ops.autograd` gives it one.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
 
-    Cost: O(nnz batch) time; scratch for a few tiles of 32 samples, with the transposed order for
-    nnz values, too.
+    Cost: O(nnz batch) time; scratch for a few tiles of 32 samples, and with the column order for
+    nnz values.
     """
+    parts = topology.parts
     output: Tensor = operators.spmm_transposed(
-        grad_output, crow_indices, col_indices, values, in_features, *(transposed or ())
+        grad_output,
+        parts.row_pointers,
+        parts.col_indices,
+        values,
+        parts.in_features,
+        parts.ccol_indices,
+        parts.row_indices,
+        parts.permutation,
     )
     return output
 

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from .._library import operators
+from .csr import Csr, TransposedOrder
 from .registration import fake, plain_torch
 
 
-class TransposedOrder(NamedTuple):
-    """The nonzeros of a matrix in the order of its columns.
-
-    Attributes:
-        ccol_indices: (in_features + 1,) int64 column pointers.
-        row_indices: (nnz,) row of each nonzero, sorted by (column, row).
-        permutation: (nnz,) where the row order holds each of them.
-    """
-
-    ccol_indices: Tensor
-    row_indices: Tensor
-    permutation: Tensor
-
-
-def transpose(crow_indices: Tensor, col_indices: Tensor, in_features: int) -> TransposedOrder:
-    """Sort the nonzeros by column.
+def transpose(topology: Csr) -> TransposedOrder:
+    """Sort the nonzeros of a topology by column.
 
     Args:
-        crow_indices: (out_features + 1,) int64 row pointers.
-        col_indices: (nnz,) int32 or int64, in [0, in_features).
-        in_features: number of columns.
+        topology: in row order.
 
     Returns:
-        The transposed order, new memory; its indices have the dtype of `col_indices`.
+        The column order, new memory; its indices have the dtype of the topology's.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
 
     Cost: O(nnz + out_features + in_features), a counting sort.
     """
-    return TransposedOrder(*operators.transpose(crow_indices, col_indices, in_features))
+    parts = topology.parts
+    return TransposedOrder(
+        *operators.transpose(parts.row_pointers, parts.col_indices, parts.in_features)
+    )
 
 
 @fake("transpose")

@@ -1,29 +1,24 @@
-"""Topologies: which units are connected.
+"""Topologies: which units are connected, and how connections are shared out among layers."""
 
-A topology is a tensor `indices` (2, nnz): row 0 holds output units, row 1 input units, sorted by
-output unit, then input unit, and unique.
-"""
-
-from .coordinates import check_indices, from_positions, index_dtype, to_positions
 from .counts import connections_at, count_connections
 from .distributions import Distribution, ErdosRenyi, FixedFanIn, Uniform, distribution
-from .fixed_fan_in import random_fixed_fan_in_indices
-from .random import draw_seed, random_empty_positions, random_indices
+from .random import draw_seed, random_empty_positions
+from .sizes import Shape, index_dtype
+from .topology import Topology, TopologyChange, move_entries
 
 __all__ = [
     "Distribution",
     "ErdosRenyi",
     "FixedFanIn",
+    "Shape",
+    "Topology",
+    "TopologyChange",
     "Uniform",
-    "check_indices",
     "connections_at",
     "count_connections",
     "distribution",
     "draw_seed",
-    "from_positions",
     "index_dtype",
+    "move_entries",
     "random_empty_positions",
-    "random_fixed_fan_in_indices",
-    "random_indices",
-    "to_positions",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from .._arguments import as_fraction, as_int, as_scale
-from .coordinates import check_size
+from .sizes import check_size
 
 
 def count_connections(
@@ -16,7 +16,7 @@ def count_connections(
     epsilon: float | None = None,
     nnz: int | None = None,
 ) -> int:
-    """Turn one of three ways of saying it into a number of connections.
+    """Return the number of connections given by `density`, `epsilon` or `nnz`.
 
     Args:
         out_features: number of output units.
@@ -47,7 +47,7 @@ def count_connections(
             "exactly one of `density`, `epsilon` and `nnz` must be given, got "
             + (", ".join(f"`{name}`" for name in given) or "none")
         )
-    check_size(out_features, in_features)
+    check_size((out_features, in_features))
     positions = out_features * in_features
     if density is not None:
         return connections_at(as_fraction(density, "density"), positions)

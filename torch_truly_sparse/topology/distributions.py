@@ -13,12 +13,9 @@ import torch
 from torch import Tensor
 
 from .._arguments import as_fraction
-from .coordinates import check_size, from_positions
 from .counts import connections_at, count_connections
-from .fixed_fan_in import random_fixed_fan_in_indices
-from .random import random_indices
-
-Shape = tuple[int, int]
+from .sizes import Shape, check_size
+from .topology import Topology
 
 
 class Distribution(ABC):
@@ -40,7 +37,7 @@ class Distribution(ABC):
         """Give the number of connections of a layer whose density is prescribed."""
         return count_connections(*shape, density=density)
 
-    def draw(self, shape: Shape, nnz: int, *, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, shape: Shape, nnz: int, *, generator: torch.Generator | None = None) -> Topology:
         """Draw a topology of one layer.
 
         Args:
@@ -49,13 +46,13 @@ class Distribution(ABC):
             generator: source of randomness, or None for torch's default generator.
 
         Returns:
-            (2, nnz) indices, sorted and unique, on the CPU.
+            On the CPU.
 
         Cost: O(nnz).
         """
-        return random_indices(*shape, nnz, generator=generator)
+        return Topology.random(*shape, nnz=nnz, generator=generator)
 
-    def largest(self, weight: Tensor, nnz: int) -> Tensor:
+    def largest(self, weight: Tensor, nnz: int) -> Topology:
         """Choose the topology of the largest weights by magnitude.
 
         Args:
@@ -63,10 +60,11 @@ class Distribution(ABC):
             nnz: number of connections.
 
         Returns:
-            (2, nnz) indices, sorted and unique, on the device of `weight`.
+            On the device of `weight`.
         """
         positions = weight.detach().abs().flatten().topk(nnz, sorted=False).indices
-        return from_positions(positions.sort().values, *weight.shape)
+        out_features, in_features = weight.shape
+        return Topology.from_positions(positions.sort().values, (out_features, in_features))
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ class ErdosRenyi(Distribution):
         if self.epsilon is not None:
             return [count_connections(*shape, epsilon=self.epsilon) for shape in shapes]
         for shape in shapes:
-            check_size(*shape)
+            check_size(shape)
         sizes = [out * in_ for out, in_ in shapes]
         # Whole numbers throughout: the total is exact, whatever the size.
         left = connections_at(self.density or 0.0, sum(sizes))
@@ -185,22 +183,23 @@ class FixedFanIn(Distribution):
     def count_at(self, shape: Shape, density: float) -> int:
         """Give the layer out_features times its fan-in at this density."""
         density = as_fraction(density, "density")
-        check_size(*shape)
+        check_size(shape)
         out_features, in_features = shape
         fan_in = connections_at(density, in_features)
         return out_features * max(fan_in, min(1, in_features) if density else 0)
 
-    def draw(self, shape: Shape, nnz: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw as many inputs for each output unit."""
-        return random_fixed_fan_in_indices(*shape, _fan_in(shape, nnz), generator=generator)
+    def draw(self, shape: Shape, nnz: int, *, generator: torch.Generator | None = None) -> Topology:
+        """Draw the same number of inputs for each output unit."""
+        return Topology.random(*shape, fan_in=_fan_in(shape, nnz), generator=generator)
 
-    def largest(self, weight: Tensor, nnz: int) -> Tensor:
+    def largest(self, weight: Tensor, nnz: int) -> Topology:
         """Choose the largest weights of each output unit."""
         out_features, in_features = weight.shape
         fan_in = _fan_in((out_features, in_features), nnz)
         columns = weight.detach().abs().topk(fan_in, dim=1, sorted=False).indices.sort(1).values
         rows = torch.arange(out_features, device=weight.device).unsqueeze(1)
-        return from_positions((rows * in_features + columns).flatten(), out_features, in_features)
+        positions = (rows * in_features + columns).flatten()
+        return Topology.from_positions(positions, (out_features, in_features))
 
 
 def distribution(

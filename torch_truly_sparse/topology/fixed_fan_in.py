@@ -1,16 +1,17 @@
-"""Random topologies in which every output unit has the same number of inputs."""
+"""The inputs of units that all have the same number of them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from .coordinates import check_size, from_positions, index_dtype
+from .._arguments import as_int
 from .random import draw_seed
+from .sizes import check_size
 
 
-def random_fixed_fan_in_indices(
-    out_features: int, in_features: int, fan_in: int, *, generator: torch.Generator | None = None
+def draw_inputs(
+    out_features: int, in_features: int, fan_in: int, *, generator: torch.Generator | None
 ) -> Tensor:
     """Draw `fan_in` distinct inputs for each output unit, every choice equally likely.
 
@@ -21,41 +22,29 @@ def random_fixed_fan_in_indices(
         generator: source of randomness, or None for torch's default generator.
 
     Returns:
-        (2, out_features * fan_in) indices of the narrowest dtype, sorted and unique, on the CPU.
+        (out_features, fan_in) int64 on the CPU, increasing and distinct in each row.
 
     Raises:
+        TypeError: `fan_in` is no int.
         ValueError: a size is out of range.
 
-    Cost: with nnz = out_features * fan_in, O(nnz) memory; O(nnz) random numbers, and the time to
-    sort each unit's inputs.
-
-    Source: the topology of Lasby et al. 2024, "Dynamic sparse training with structured sparsity"
-    (arXiv 2305.02299).
-
-    Example:
-        >>> indices = random_fixed_fan_in_indices(3, 100, 4)
-        >>> torch.bincount(indices[0]).tolist()
-        [4, 4, 4]
+    Cost: O(out_features fan_in) memory and random numbers, and the time to sort each row.
     """
-    check_size(out_features, in_features)
+    check_size((out_features, in_features))
+    fan_in = as_int(fan_in, "fan_in")
     if not 0 <= fan_in <= in_features:
         raise ValueError(
             f"`fan_in` must lie in [0, in_features] = [0, {in_features}], got {fan_in}"
         )
     # A stream of its own on the CPU, whatever the device of the generator.
     stream = torch.Generator().manual_seed(draw_seed(generator))
-    if fan_in > in_features // 2:  # fewer to draw, and fewer collisions, among the absent ones
-        absent = _distinct(out_features, in_features, in_features - fan_in, stream)
-        # Under 2 nnz bytes.
-        present = torch.ones((out_features, in_features), dtype=torch.bool, device="cpu")
-        positions = present.scatter_(1, absent, False).flatten().nonzero().squeeze(1)
-        return from_positions(positions, out_features, in_features)
-    columns = _distinct(out_features, in_features, fan_in, stream)
-    dtype = index_dtype(out_features, in_features, columns.numel())
-    indices = torch.empty((2, columns.numel()), dtype=dtype, device="cpu")
-    indices[0].view(columns.shape).copy_(torch.arange(out_features, device="cpu").unsqueeze(1))
-    indices[1].copy_(columns.flatten())
-    return indices
+    if fan_in <= in_features // 2:
+        return _distinct(out_features, in_features, fan_in, stream)
+    # Fewer to draw, and fewer collisions, among the absent ones. The table has under 2 nnz bytes.
+    absent = _distinct(out_features, in_features, in_features - fan_in, stream)
+    present = torch.ones((out_features, in_features), dtype=torch.bool, device="cpu")
+    positions = present.scatter_(1, absent, False).flatten().nonzero().squeeze(1)
+    return positions.remainder_(max(in_features, 1)).view(out_features, fan_in)
 
 
 def _distinct(rows: int, population: int, count: int, stream: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Random topologies, in O(nnz) whatever the size of the matrix."""
+"""Random numbers for topologies, in O(count) whatever the size of the matrix."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from .._arguments import check_generator
-from ..ops.positions import empty_positions
-from ..ops.sample import sample
-from .coordinates import check_size, from_positions
+from ..ops import empty_positions, sample
 
 
 def draw_seed(generator: torch.Generator | None) -> int:
@@ -24,34 +22,6 @@ def draw_seed(generator: torch.Generator | None) -> int:
     device = "cpu" if generator is None else generator.device
     low, high = torch.iinfo(torch.int64).min, torch.iinfo(torch.int64).max
     return int(torch.randint(low, high, (), generator=generator, device=device).item())
-
-
-def random_indices(
-    out_features: int, in_features: int, nnz: int, *, generator: torch.Generator | None = None
-) -> Tensor:
-    """Draw a topology, every one of exactly `nnz` connections equally likely.
-
-    With nnz = round(epsilon (in_features + out_features)) this is the Erdos-Renyi topology of SET.
-
-    Args:
-        out_features: number of output units.
-        in_features: number of input units.
-        nnz: number of connections, at most out_features * in_features.
-        generator: source of randomness, or None for torch's default generator.
-
-    Returns:
-        (2, nnz) indices of the narrowest dtype, sorted and unique, on the CPU.
-
-    Cost: O(nnz) time and memory; nothing of size out_features * in_features.
-    """
-    check_size(out_features, in_features)
-    if not 0 <= nnz <= out_features * in_features:
-        raise ValueError(
-            f"`nnz` must lie in [0, {out_features * in_features}] for a layer of "
-            f"{in_features} x {out_features}, got {nnz}"
-        )
-    positions = sample(out_features * in_features, nnz, draw_seed(generator))
-    return from_positions(positions, out_features, in_features)
 
 
 def random_empty_positions(

@@ -1,14 +1,17 @@
-"""States of whole models that are loaded entirely, or not at all."""
+"""Saved states: checked before anything is loaded, and loaded entirely or not at all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
+from .._arguments import check_tensor
+from ..topology import Topology
 from .sparse_layer import SparseLayer
 
 
@@ -61,7 +64,7 @@ def load_all_or_nothing(model: nn.Module) -> RemovableHandle:
         >>> model.load_state_dict(state)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
             ...
-        torch_truly_sparse.nn.whole_state.StateDictError: the state does not fit, and ...
+        torch_truly_sparse.nn.saved_state.StateDictError: the state does not fit, and ...
         layer '1': ...
     """
     hooks = model._load_state_dict_pre_hooks
@@ -128,3 +131,57 @@ def _saved_tensors(module: nn.Module) -> dict[str, Tensor | None]:
     transient = module._non_persistent_buffers_set
     buffers = {name: b for name, b in module._buffers.items() if name not in transient}
     return {**module._parameters, **buffers}
+
+
+# States of one layer
+
+
+def holds_topology(state_dict: Mapping[str, Any], prefix: str) -> bool:
+    """Whether a state holds both positions and values; half of a topology is a ValueError."""
+    missing = [name for name in ("indices", "values") if prefix + name not in state_dict]
+    if len(missing) == 1:
+        raise ValueError(
+            f"`{prefix}{missing[0]}` is missing: values mean nothing without their positions. "
+            "Save and load both, or neither."
+        )
+    return not missing
+
+
+def check_saved_topology(
+    layer: SparseLayer, state_dict: Mapping[str, Any], prefix: str, *, assign: bool
+) -> Topology:
+    """Check a saved topology, its values and, where there is one, its bias.
+
+    Raises:
+        TypeError, ValueError: loading would be refused, or would fail half-way.
+    """
+    topology = Topology.from_indices(
+        state_dict[prefix + "indices"], (layer.out_features, layer.in_features)
+    )
+    if topology.nnz != layer.nnz:
+        layer.check_resizable()
+    values = state_dict[prefix + "values"]
+    _check_loadable(layer, prefix + "values", values, (topology.nnz,), assign)
+    check_saved_bias(layer, state_dict, prefix, assign=assign)
+    return topology
+
+
+def check_saved_bias(
+    layer: SparseLayer, state_dict: Mapping[str, Any], prefix: str, *, assign: bool
+) -> None:
+    """Check a saved bias, where the state holds one and the layer has one."""
+    key = prefix + "bias"
+    if layer.bias is not None and key in state_dict:
+        _check_loadable(layer, key, state_dict[key], (layer.out_features,), assign)
+
+
+def _check_loadable(
+    layer: SparseLayer, key: str, saved: Any, shape: tuple[int, ...], assign: bool
+) -> None:
+    check_tensor(saved, key, shape)
+    if saved.layout != torch.strided:
+        raise ValueError(f"`{key}` must be a strided tensor, got layout {saved.layout}")
+    if assign and not saved.is_floating_point():
+        raise TypeError(f"`{key}` must be of floating point to be assigned, got {saved.dtype}")
+    if saved.is_meta and not layer.weight_parameter.is_meta and not assign:
+        raise ValueError(f"`{key}` is on the meta device and has no content to load")

@@ -1,0 +1,145 @@
+"""What each private function of torch stands for here: a torch that changes it fails here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import forward_ad
+
+from torch_truly_sparse import _torch_internals as internals
+
+PACKAGE = Path(internals.__file__).parent
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_any_autocast_enabled_says_whether_a_region_is_open(dtype):
+    assert internals.any_autocast_enabled() is False
+    with torch.autocast("cpu", dtype=dtype):
+        assert internals.any_autocast_enabled() is True
+        with torch.autocast("cpu", enabled=False):
+            assert internals.any_autocast_enabled() is False
+    assert internals.any_autocast_enabled() is False
+
+
+def test_current_backward_tells_backward_passes_apart():
+    seen = []
+
+    class Probe(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            seen.append(internals.current_backward())
+            return g
+
+    x = torch.ones(2, requires_grad=True)
+    assert internals.current_backward() == -1
+    for _ in range(2):
+        (Probe.apply(x) + Probe.apply(x)).sum().backward()
+    first, second = seen[:2], seen[2:]
+    assert len(set(first)) == len(set(second)) == 1
+    assert -1 not in seen
+    assert first[0] != second[0]
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda f, x: torch.func.vmap(f)(x),
+        lambda f, x: torch.func.grad(lambda y: f(y).sum())(x),
+        lambda f, x: torch.func.jvp(f, (x,), (x,)),
+        lambda f, x: torch.func.vjp(f, x),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_transforms_are_seen_while_they_run(transform):
+    seen = []
+
+    def function(x):
+        seen.append(internals.transforms_active())
+        return x * 2
+
+    assert not internals.transforms_active()
+    transform(function, torch.ones(3, 2))
+    assert seen == [True]
+    assert not internals.transforms_active()
+
+
+def test_levels_of_forward_mode_are_seen():
+    assert not internals.transforms_active()
+    with forward_ad.dual_level():
+        assert internals.transforms_active()
+    assert not internals.transforms_active()
+
+
+def test_ordinary_gradients_are_no_transform():
+    seen = []
+    x = torch.ones(2, requires_grad=True)
+    y = x * 2
+    y.register_hook(lambda g: seen.append(internals.transforms_active()))
+    y.sum().backward()
+    assert seen == [False]
+
+
+def test_versions_count_changes_in_place():
+    x = torch.zeros(3)
+    before = internals.version_of(x)
+    x.add_(1)
+    assert internals.version_of(x) > before
+    assert internals.version_of(x[1:]) == internals.version_of(x)  # a view counts with its base
+    with torch.inference_mode():
+        assert internals.version_of(torch.zeros(3).add_(1)) == 0
+
+
+def test_broken_graphs_go_on_in_eager_code():
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph
+
+    def function(x):
+        x = x + 1
+        internals.break_graph("because")
+        return x * 2
+
+    compiled = torch.compile(function, backend=backend)
+    assert torch.equal(compiled(torch.ones(2)), torch.full((2,), 4.0))
+    assert len(graphs) == 2
+    torch.compiler.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="because"):
+        torch.compile(function, backend=backend, fullgraph=True)(torch.ones(2))
+
+
+def test_data_parallel_is_told_what_to_ignore_and_remembers_it():
+    model = nn.BatchNorm1d(3)
+    internals.let_data_parallel_ignore(model, ["running_mean"])
+    internals.let_data_parallel_ignore(model, ["running_var"])
+    with_group = [name for name in ("gloo",) if torch.distributed.is_gloo_available()]
+    assert with_group, "the test needs a process group of one"
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        assert {"running_mean", "running_var"} <= set(wrapped.parameters_to_ignore)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_no_other_module_uses_private_functions_of_torch():
+    for path in PACKAGE.rglob("*.py"):
+        if path.name == "_torch_internals.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+                owner = ast.unparse(node.value)
+                private = owner in ("torch", "forward_ad") or owner.startswith(("torch.", "dist."))
+                known = node.attr in {"_ConvNd", "__version__"}
+                assert not private or known, f"{path.name}: {ast.unparse(node)}"
+                assert node.attr not in {"_version", "_current_level"} or owner in {"self", "other"}

@@ -1,0 +1,51 @@
+"""Every function of torch that is not public and that this package relies on, in one place.
+
+`tests/test_torch_internals.py` says of each what it stands for here: a torch that changes one of
+them fails there, and not in a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+any_autocast_enabled = torch._C._is_any_autocast_enabled
+"""Whether `torch.autocast` is on for any device: one cheap question before the dearer ones."""
+
+current_backward = torch._C._current_graph_task_id
+"""A number for the backward pass that runs now on this thread; -1 outside of one."""
+
+
+def transforms_active() -> bool:
+    """Return whether a `torch.func` transform or a level of forward mode is active.
+
+    Only then must a product run in the form that `torch.func` takes, which costs more a call.
+    """
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often a tensor was changed in place; 0 where torch does not count (inference).
+
+    Compiled code cannot ask for it.
+    """
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def break_graph(reason: str) -> None:
+    """Make `torch.compile` end its graph here; under `fullgraph=True` its error gives `reason`."""
+    torch._dynamo.graph_break(msg=reason)
+
+
+def let_data_parallel_ignore(model: nn.Module, names: Iterable[str]) -> None:
+    """Keep `DistributedDataParallel` from sending these parameters and buffers of a model.
+
+    Names that were ignored before stay ignored.
+    """
+    ignored = {*getattr(model, "_ddp_params_and_buffers_to_ignore", ()), *names}
+    nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+        model, sorted(ignored)
+    )

@@ -1,0 +1,222 @@
+"""The gradient of each product, written once; `ops.autograd` has the forms that run it.
+
+With y = x W^T + b, where W holds `values` at the positions of a topology, the three products are
+closed under differentiation, so every rule is made of the others, and gradients of any order come
+for free:
+
+    LINEAR   y = x W^T + b     dx = ADJOINT(dy, W)    dW = SAMPLED(dy, x)    db = SAMPLE_SUM(dy)
+    ADJOINT  p = q W           dq = LINEAR(dp, W)     dW = SAMPLED(q, dp)
+    SAMPLED  w = (q^T x)|W     dq = LINEAR(x, dw)     dx = ADJOINT(q, dw)
+
+A rule never says how the functions in it are differentiated in turn: it is handed `apply`, which
+does.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._torch_internals import transforms_active
+from .column_sum import column_sum
+from .csr import CsrParts
+from .sddmm import sddmm
+from .spmm import spmm
+from .spmm_backward import spmm_backward
+from .spmm_transposed import spmm_transposed
+
+Operands = Sequence[Any]  # tensors; a bias may be None
+Gradients = tuple[Tensor | None, ...]
+Apply = Callable[..., Tensor]
+"""`apply(rule, topology, *operands)`: a rule's function, differentiable."""
+
+
+class Rule(ABC):
+    """A function of some operands and a topology, and its derivatives.
+
+    Attributes:
+        saved: how many of the operands, from the first on, the derivatives read.
+    """
+
+    saved: int = 2
+
+    forward: Callable[..., Tensor]
+    """`forward(topology, *operands)` computes the function, by its operator."""
+
+    @abstractmethod
+    def backward(
+        self, apply: Apply, topology: CsrParts, saved: Operands, wanted: Sequence[bool], g: Tensor
+    ) -> Gradients:
+        """Compute the gradient of each operand, None where it is not wanted.
+
+        Args:
+            apply: see `Apply`.
+            topology: that of `forward`.
+            saved: the first operands, as many as `Rule.saved` says.
+            wanted: whether the gradient of each operand is wanted.
+            g: gradient of the result, of its shape.
+        """
+
+    @abstractmethod
+    def jvp(
+        self, apply: Apply, topology: CsrParts, saved: Operands, tangents: Operands
+    ) -> Tensor | None:
+        """Compute the tangent of the result from those of the operands, None being zero."""
+
+    def batched(self, in_dims: Sequence[int | None], *operands: Any) -> tuple[Any, ...] | None:
+        """Fold the samples of `torch.func.vmap` into one call of the same function, if possible.
+
+        Args:
+            in_dims: the dimension of each operand over which it is mapped, or None.
+            operands: they; all else is the same for every sample.
+
+        Returns:
+            The operands of that call and a function that takes its result apart, or None where the
+            function has to be called sample by sample.
+        """
+        return None
+
+
+class _Linear(Rule):
+    """y = x W^T + b."""
+
+    forward = staticmethod(spmm)
+
+    def backward(
+        self, apply: Apply, topology: CsrParts, saved: Operands, wanted: Sequence[bool], g: Tensor
+    ) -> Gradients:
+        input, values = saved
+        for_input, for_values, for_bias = wanted
+        if for_values and not torch.is_grad_enabled() and not transforms_active():
+            # Nothing differentiates this backward pass: one walk over the batch gives all three.
+            return spmm_backward(topology, g, input, values, for_input=for_input, for_bias=for_bias)
+        return (
+            apply(ADJOINT, topology, g, values) if for_input else None,
+            apply(SAMPLED, topology, g, input) if for_values else None,
+            apply(SAMPLE_SUM, topology, g) if for_bias else None,
+        )
+
+    def jvp(
+        self, apply: Apply, topology: CsrParts, saved: Operands, tangents: Operands
+    ) -> Tensor | None:
+        (input, values), (d_input, d_values, d_bias) = saved, tangents
+        tangent = None
+        if d_input is not None:
+            tangent = apply(LINEAR, topology, d_input, values, None)
+        if d_values is not None:
+            tangent = _plus(tangent, apply(LINEAR, topology, input, d_values, None))
+        if d_bias is not None:
+            rows = d_bias.to(input.dtype).expand(input.shape[0], -1)
+            tangent = rows.clone() if tangent is None else tangent + rows
+        return tangent
+
+    def batched(self, in_dims: Sequence[int | None], *operands: Any) -> tuple[Any, ...] | None:
+        return _one_larger_batch(in_dims, operands)
+
+
+class _Adjoint(Rule):
+    """p = q W."""
+
+    forward = staticmethod(spmm_transposed)
+
+    def backward(
+        self, apply: Apply, topology: CsrParts, saved: Operands, wanted: Sequence[bool], g: Tensor
+    ) -> Gradients:
+        grad_output, values = saved
+        for_grad_output, for_values = wanted
+        return (
+            apply(LINEAR, topology, g, values, None) if for_grad_output else None,
+            apply(SAMPLED, topology, grad_output, g) if for_values else None,
+        )
+
+    def jvp(
+        self, apply: Apply, topology: CsrParts, saved: Operands, tangents: Operands
+    ) -> Tensor | None:
+        return _bilinear_tangent(ADJOINT, apply, topology, saved, tangents)
+
+    def batched(self, in_dims: Sequence[int | None], *operands: Any) -> tuple[Any, ...] | None:
+        return _one_larger_batch(in_dims, operands)
+
+
+class _Sampled(Rule):
+    """w = (q^T x) at the nonzeros."""
+
+    forward = staticmethod(sddmm)
+
+    def backward(
+        self, apply: Apply, topology: CsrParts, saved: Operands, wanted: Sequence[bool], g: Tensor
+    ) -> Gradients:
+        grad_output, input = saved
+        for_grad_output, for_input = wanted
+        return (
+            apply(LINEAR, topology, input, g, None) if for_grad_output else None,
+            apply(ADJOINT, topology, grad_output, g) if for_input else None,
+        )
+
+    def jvp(
+        self, apply: Apply, topology: CsrParts, saved: Operands, tangents: Operands
+    ) -> Tensor | None:
+        return _bilinear_tangent(SAMPLED, apply, topology, saved, tangents)
+
+
+class _SampleSum(Rule):
+    """b = sum of the samples; the topology plays no part."""
+
+    saved = 1
+
+    @staticmethod
+    def forward(topology: CsrParts, grad_output: Tensor) -> Tensor:
+        return column_sum(grad_output)
+
+    def backward(
+        self, apply: Apply, topology: CsrParts, saved: Operands, wanted: Sequence[bool], g: Tensor
+    ) -> Gradients:
+        (grad_output,) = saved
+        return (g.to(grad_output.dtype).expand(grad_output.shape[0], -1),)
+
+    def jvp(
+        self, apply: Apply, topology: CsrParts, saved: Operands, tangents: Operands
+    ) -> Tensor | None:
+        (tangent,) = tangents
+        return None if tangent is None else apply(SAMPLE_SUM, topology, tangent)
+
+    def batched(self, in_dims: Sequence[int | None], *operands: Any) -> tuple[Any, ...] | None:
+        (grad_output,), (dim,) = operands, in_dims
+        beside = grad_output.movedim(dim, 1)  # (batch, sample of vmap, out_features)
+        batch, samples, out_features = beside.shape
+        folded = beside.reshape(batch, samples * out_features)
+        return (folded,), lambda sums: sums.reshape(samples, out_features)
+
+
+LINEAR, ADJOINT, SAMPLED, SAMPLE_SUM = _Linear(), _Adjoint(), _Sampled(), _SampleSum()
+
+
+def _bilinear_tangent(
+    rule: Rule, apply: Apply, topology: CsrParts, saved: Operands, tangents: Operands
+) -> Tensor | None:
+    """Apply the product rule to a function that is linear in each of its two operands."""
+    (first, second), (d_first, d_second) = saved, tangents
+    tangent = None
+    if d_first is not None:
+        tangent = apply(rule, topology, d_first, second)
+    if d_second is not None:
+        tangent = _plus(tangent, apply(rule, topology, first, d_second))
+    return tangent
+
+
+def _plus(tangent: Tensor | None, other: Tensor) -> Tensor:
+    return other if tangent is None else tangent + other
+
+
+def _one_larger_batch(in_dims: Sequence[int | None], operands: Operands) -> tuple[Any, ...] | None:
+    """Put the samples one after the other where the activations alone differ between them."""
+    if in_dims[0] is None or any(dim is not None for dim in in_dims[1:]):
+        return None
+    activations = operands[0].movedim(in_dims[0], 0)
+    samples, batch, features = activations.shape
+    folded = activations.reshape(samples * batch, features)
+    return (folded, *operands[1:]), lambda output: output.reshape(samples, batch, output.shape[1])
