@@ -34,7 +34,7 @@ RULES: dict[str, dict[str, Any]] = {
     "default generator": {"generator": None},
     "rigl": {"prune": "magnitude", "regrow": "gradient"},
     "candidates": {"prune": "random", "regrow": "candidate_gradient"},
-    "momentum": {"prune": "magnitude_gradient", "regrow": tts.MomentumRegrow(0.9, 2)},
+    "momentum": {"prune": "magnitude_gradient", "regrow": tts.rules.MomentumRegrow(0.9, 2)},
 }
 
 EVERY = list(product(OPTIMIZERS, RULES))
@@ -42,7 +42,9 @@ EVERY = list(product(OPTIMIZERS, RULES))
 CASES = {2: EVERY, 4: list(zip(["sgd", "adam", "adam", "sgd", "adam"], RULES, strict=True))}
 
 
-def network(seed: int, layer_type: type[tts.SparseLayer] = tts.TrulySparseLinear) -> nn.Sequential:
+def network(
+    seed: int, layer_type: type[tts.nn.SparseLayer] = tts.TrulySparseLinear
+) -> nn.Sequential:
     """In float64, so that no rounding decides between two candidates."""
     generator = seeded(seed)
     return nn.Sequential(
@@ -76,7 +78,7 @@ def share_of(rank: int, size: int) -> slice:
     return slice(rank * SAMPLES // size, (rank + 1) * SAMPLES // size)
 
 
-def wrapped(seed: int, layer_type: type[tts.SparseLayer] = tts.TrulySparseLinear) -> Any:
+def wrapped(seed: int, layer_type: type[tts.nn.SparseLayer] = tts.TrulySparseLinear) -> Any:
     return DistributedDataParallel(tts.distributed.prepare(network(seed, layer_type)))
 
 
@@ -172,14 +174,14 @@ def error_of(action: Callable[[], Any]) -> str:
     return "no error"
 
 
-class FailsOnRank1(tts.SignSplitMagnitude):
+class FailsOnRank1(tts.rules.SignSplitMagnitude):
     def select(self, view: Any, fraction: float, *, generator: torch.Generator | None) -> Tensor:
         if torch.distributed.get_rank() == 1:
             raise ArithmeticError("on purpose")
         return super().select(view, fraction, generator=generator)
 
 
-class NoisyOnRank1(tts.SignSplitMagnitude):
+class NoisyOnRank1(tts.rules.SignSplitMagnitude):
     """Decides otherwise on rank 1, as if it rounded otherwise."""
 
     def select(self, view: Any, fraction: float, *, generator: torch.Generator | None) -> Tensor:

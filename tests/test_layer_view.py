@@ -6,11 +6,11 @@ from evolving_network import LAYERS, both_twins, seeded, sgd, view
 from torch import optim
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import LayerView
+from torch_truly_sparse.rules import LayerView
 from torch_truly_sparse.topology import to_positions
 
 
-def trained(layer_type, make=sgd) -> tuple[tts.SparseLayer, optim.Optimizer]:
+def trained(layer_type, make=sgd) -> tuple[tts.nn.SparseLayer, optim.Optimizer]:
     layer = layer_type(6, 5, nnz=12, dtype=torch.float64, generator=seeded())
     optimizer = make(layer)
     for seed in range(2):

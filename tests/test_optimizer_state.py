@@ -63,7 +63,7 @@ def one_thread() -> Iterator[None]:
 every_case = pytest.mark.parametrize(("layer_type", "kind", "settings"), cases())
 
 
-def network(layer_type: type[tts.SparseLayer], seed: int = 0) -> nn.Sequential:
+def network(layer_type: type[tts.nn.SparseLayer], seed: int = 0) -> nn.Sequential:
     generator = torch.Generator().manual_seed(seed)
     options: dict[str, Any] = {"dtype": torch.float64, "generator": generator}
     return nn.Sequential(
@@ -98,7 +98,7 @@ class Connections:
     followers: dict[str, Tensor]
 
     @classmethod
-    def of(cls, layer: tts.SparseLayer, optimizer: optim.Optimizer) -> "Connections":
+    def of(cls, layer: tts.nn.SparseLayer, optimizer: optim.Optimizer) -> "Connections":
         parameter = layer.weight_parameter
         tensors = {"weight": parameter.detach(), "gradient": parameter.grad}
         for key, entry in optimizer.state[parameter].items():
@@ -130,7 +130,7 @@ def evolve(layer_type: Any, kind: Any, settings: dict[str, Any]) -> list[Evolved
     train(model, optimizer, 3)
     layers = [model[0], model[2]]
     before = [Connections.of(layer, optimizer) for layer in layers]
-    prune = tts.MagnitudePrune()
+    prune = tts.rules.MagnitudePrune()
     tts.SparseEvolution(model, optimizer, prune=prune, fraction=0.4).step()
     evolved = []
     for layer, old in zip(layers, before, strict=True):
@@ -352,7 +352,9 @@ def test_a_description_that_fails_changes_nothing(fresh) -> None:
     register_optimizer(Registered, {"velocity": fresh})
     model = network(tts.TrulySparseLinear)
     optimizer = Registered(model.parameters())
-    evolution = tts.SparseEvolution(model, optimizer, prune=tts.MagnitudePrune(), fraction=0.4)
+    evolution = tts.SparseEvolution(
+        model, optimizer, prune=tts.rules.MagnitudePrune(), fraction=0.4
+    )
     train(model, optimizer, 3)
     before = everything(model, optimizer)
     with pytest.raises((ZeroDivisionError, ValueError)):

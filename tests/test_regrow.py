@@ -9,7 +9,8 @@ from evolving_network import seeded, view
 from torch import Tensor
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import RegrowRule
+from torch_truly_sparse import rules
+from torch_truly_sparse.rules import RegrowRule
 from torch_truly_sparse.topology import from_positions, to_positions
 
 
@@ -43,7 +44,7 @@ SURVIVORS = {
 def test_any_number_grows_and_only_at_empty_positions(survivors: list[int]) -> None:
     layer, occupied = layer_of(3, 4), torch.tensor(survivors, dtype=torch.int64)
     for count in range(12 - len(survivors) + 1):
-        grown = tts.RandomRegrow().select(view(layer), occupied, count, generator=seeded(count))
+        grown = rules.RandomRegrow().select(view(layer), occupied, count, generator=seeded(count))
         assert grown.dtype == torch.int64
         assert grown.shape == (count,)
         assert grown.tolist() == sorted(set(grown.tolist()) - set(survivors))
@@ -53,7 +54,7 @@ def test_any_number_grows_and_only_at_empty_positions(survivors: list[int]) -> N
 
 def test_more_than_the_empty_positions_is_refused() -> None:
     with pytest.raises(ValueError, match="count"):
-        tts.RandomRegrow().select(view(layer_of(3, 4)), torch.arange(10), 3, generator=seeded())
+        rules.RandomRegrow().select(view(layer_of(3, 4)), torch.arange(10), 3, generator=seeded())
 
 
 @pytest.mark.parametrize("survivors", [[], [0, 5, 11], [1, 3, 8, 9]], ids=str)
@@ -63,7 +64,7 @@ def test_every_pair_of_empty_positions_is_equally_likely(survivors: list[int]) -
     counts = dict.fromkeys(combinations(empty, 2), 0)
     generator = seeded()
     for _ in range(60 * len(counts)):
-        pair = tts.RandomRegrow().select(view(layer), occupied, 2, generator=generator).tolist()
+        pair = rules.RandomRegrow().select(view(layer), occupied, 2, generator=generator).tolist()
         counts[tuple(pair)] += 1
     assert p_value(torch.tensor(list(counts.values()), dtype=torch.float64)) > 1e-3
 
@@ -73,7 +74,7 @@ def test_each_empty_position_of_a_large_layer_is_equally_likely() -> None:
     occupied = to_positions(layer.indices, 200)
     grown, generator = torch.zeros(60_000), seeded()
     for _ in range(20):
-        grown[tts.RandomRegrow().select(view(layer), occupied, 6_000, generator=generator)] += 1
+        grown[rules.RandomRegrow().select(view(layer), occupied, 6_000, generator=generator)] += 1
     empty = torch.ones(60_000, dtype=torch.bool)
     empty[occupied] = False
     assert grown[~empty].sum() == 0
@@ -84,7 +85,7 @@ def test_each_empty_position_of_a_large_layer_is_equally_likely() -> None:
 def test_positions_beyond_32_bits_are_reached() -> None:
     layer = layer_of(10**5, 10**5)
     occupied = torch.arange(0, 10**10, 10**7)
-    grown = tts.RandomRegrow().select(view(layer), occupied, 1_000, generator=seeded())
+    grown = rules.RandomRegrow().select(view(layer), occupied, 1_000, generator=seeded())
     assert not torch.isin(grown, occupied).any()
     assert grown.diff().gt(0).all()
     assert p_value(torch.histc(grown.double(), bins=10, min=0, max=10**10)) > 1e-3
@@ -94,7 +95,7 @@ def test_a_connection_that_was_just_dropped_may_return() -> None:
     layer = layer_of(3, 4, nnz=12)  # full: the dropped positions are the only empty ones
     before = layer.indices.clone()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
-    evolution = tts.SparseEvolution(layer, optimizer, regrow=tts.RandomRegrow("zeros"))
+    evolution = tts.SparseEvolution(layer, optimizer, regrow=rules.RandomRegrow("zeros"))
     record = evolution.step()
     assert torch.equal(layer.indices, before)
     assert (layer.values == 0).sum() == record.regrown > 0
@@ -111,7 +112,7 @@ def drawn(init: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor
     present = torch.rand(500, 400, generator=seeded(1)) < chance
     indices = from_positions(present.flatten().nonzero().flatten(), 500, 400)
     connections = indices[:, ::3]
-    rule = tts.RandomRegrow(init)
+    rule = rules.RandomRegrow(init)
     weights = rule.draw_weights(view(layer), connections, indices, generator=seeded(2))
     fan_in = present.sum(1)[connections[0].long()].to(dtype)
     fan_out = present.sum(0)[connections[1].long()].to(dtype)
@@ -157,7 +158,9 @@ def test_weights_have_the_dtype_of_the_layer(init: str, dtype: torch.dtype) -> N
 )
 def test_no_connections_get_no_weights(init: str) -> None:
     none = torch.empty(2, 0, dtype=torch.int32)
-    weights = tts.RandomRegrow(init).draw_weights(view(layer_of(3, 4)), none, none, generator=None)
+    weights = rules.RandomRegrow(init).draw_weights(
+        view(layer_of(3, 4)), none, none, generator=None
+    )
     assert weights.shape == (0,)
 
 
@@ -176,7 +179,11 @@ def test_an_initializer_sees_the_new_connections_and_the_new_topology() -> None:
     layer, init = layer_of(6, 5, nnz=14), Recorder()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     tts.SparseEvolution(
-        layer, optimizer, prune=tts.MagnitudePrune(), regrow=tts.RandomRegrow(init), fraction=0.5
+        layer,
+        optimizer,
+        prune=rules.MagnitudePrune(),
+        regrow=rules.RandomRegrow(init),
+        fraction=0.5,
     ).step()
     connections, indices = init.asked
     assert torch.equal(indices, layer.indices)
@@ -191,7 +198,7 @@ def test_an_initializer_sees_the_new_connections_and_the_new_topology() -> None:
 )
 def test_an_unknown_init_is_refused_at_once(init: object, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
-        tts.RandomRegrow(init)
+        rules.RandomRegrow(init)
 
 
 @dataclass(frozen=True)

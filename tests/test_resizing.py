@@ -8,7 +8,8 @@ from evolving_network import both_twins, everything, network, positions, same, s
 from torch import Tensor, nn, optim
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import ShrinkRule, TopologyChange, resize
+from torch_truly_sparse.evolution.topology_change import TopologyChange, resize
+from torch_truly_sparse.rules import ShrinkRule
 from torch_truly_sparse.topology import check_indices, from_positions, to_positions
 
 DTYPE = torch.float64
@@ -31,7 +32,7 @@ def train(model: nn.Module, optimizer: optim.Optimizer, seed: int = 0, width: in
     return loss
 
 
-def change_of(layer: tts.SparseLayer, dropped: list[int], grown: list[int]) -> TopologyChange:
+def change_of(layer: tts.nn.SparseLayer, dropped: list[int], grown: list[int]) -> TopologyChange:
     before = to_positions(layer.indices, layer.in_features)
     gone = torch.isin(before, torch.tensor(dropped, dtype=torch.int64))
     new = torch.tensor(grown, dtype=torch.int64)
@@ -144,7 +145,7 @@ def test_twins_shrink_the_same_way() -> None:
             model,
             optimizer,
             prune="magnitude",
-            shrink=tts.GradualMagnitude(initial_density=0.6, final_density=0.2, end=6),
+            shrink=tts.rules.GradualMagnitude(initial_density=0.6, final_density=0.2, end=6),
             redistribute="momentum",
             every=1,
             generator=seeded(4),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from torch_truly_sparse.evolution import TopologyChange
+from torch_truly_sparse.evolution.topology_change import TopologyChange
 from torch_truly_sparse.topology import from_positions
 
 # out_features, in_features, connections before, dropped, regrown

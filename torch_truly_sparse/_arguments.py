@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import SupportsFloat, SupportsIndex
+from collections.abc import Mapping
+from typing import Any, SupportsFloat, SupportsIndex, TypeVar, cast
 
 import torch
+
+_Kind = TypeVar("_Kind")
 
 
 def as_int(value: SupportsIndex | None, name: str, *, least: int | None = None) -> int:
@@ -88,3 +91,28 @@ def check_generator(generator: torch.Generator | None) -> torch.Generator | None
             f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"
         )
     return generator
+
+
+def as_instance(
+    value: str | _Kind, name: str, kind: type[Any], named: Mapping[str, _Kind]
+) -> _Kind:
+    """Return an object of a class: the argument itself, or the object that its name stands for.
+
+    Args:
+        value: the argument.
+        name: of the argument, for the error.
+        kind: the class.
+        named: the objects that can be asked for by name.
+
+    Raises:
+        TypeError: the value is neither a name nor an object of the class.
+        ValueError: there is no such name.
+    """
+    if isinstance(value, str):
+        if value not in named:
+            raise ValueError(f"`{name}` must be one of {', '.join(named)}, got {value!r}")
+        return named[value]
+    if isinstance(value, kind):
+        return cast(_Kind, value)
+    hint = f"; write {value.__name__}()" if isinstance(value, type) else ""
+    raise TypeError(f"`{name}` must be a {kind.__name__} or its name, got {value!r}{hint}")

@@ -17,9 +17,8 @@ from .prune import PruneRule
 from .ranks import Alone
 from .record import LayerRecord
 from .regrow import RegrowRule
-from .resize import resize
 from .shrink import ShrinkRule
-from .topology_change import TopologyChange, move_entries
+from .topology_change import TopologyChange, move_entries, resize
 
 
 @dataclass(frozen=True)

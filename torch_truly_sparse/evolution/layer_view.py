@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from ..nn import SparseLayer
 from ..topology import to_positions
-from .captured_gradient import CapturedGradient, Pass, Reduce, identity
+from .gradient import CapturedGradient, Pass, Reduce
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LayerView:
         is_output: whether the layer is the last linear one of the model.
         captured: what the layer's gradient was made of in the last optimizer steps, oldest first;
             see `captured_gradient`.
-        reduce: averages a block of gradients across processes.
+        reduce: averages a block of gradients across processes; None where there is one process.
 
     Example:
         >>> from torch_truly_sparse import TrulySparseLinear
@@ -49,7 +49,7 @@ class LayerView:
     evolutions: int = 0
     is_output: bool = False
     captured: tuple[tuple[Pass, ...], ...] = ()
-    reduce: Reduce = identity
+    reduce: Reduce | None = None
     _kept: Tensor | None = field(default=None, repr=False)
 
     @property

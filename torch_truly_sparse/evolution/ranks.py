@@ -11,15 +11,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..nn import SparseLayer
-from .captured_gradient import identity
+from .gradient import Reduce
 
 
 class Alone:
     """One process: what it decides is decided. The form that `Ranks` has without a group."""
 
-    def reduce(self, block: Tensor) -> Tensor:
-        """Leave a block of gradients as it is."""
-        return identity(block)
+    @property
+    def reduce(self) -> Reduce | None:
+        """What averages a block of gradients over ranks: None, for one process needs nothing."""
+        return None
 
     def share_generator(self, generator: torch.Generator | None) -> torch.Generator | None:
         """Leave a generator as it is."""
@@ -55,8 +56,13 @@ class Ranks(Alone):
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
 
-    def reduce(self, block: Tensor) -> Tensor:
-        """Average a block of gradients in place: what DDP makes of the gradients that it sees."""
+    @property
+    def reduce(self) -> Reduce:
+        """What averages a block of gradients over ranks, as DDP does with those that it sees."""
+        return self._average
+
+    def _average(self, block: Tensor) -> Tensor:
+        """Average a block in place."""
         dist.all_reduce(block, group=self._group)
         return block.div_(self.size)
 

@@ -116,7 +116,7 @@ class DerivedOrders:
             warnings.warn(
                 "another topology was copied over that of this copy of a layer. If "
                 "torch.optim.swa_utils.AveragedModel did so, its averages are of weights of "
-                "different connections: use tts.AveragedModel. If you did, assign "
+                "different connections: use tts.nn.AveragedModel. If you did, assign "
                 "`layer.indices` instead.",
                 stacklevel=2,
             )

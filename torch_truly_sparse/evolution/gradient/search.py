@@ -1,17 +1,20 @@
-"""The gradient at every position of a layer, from the passes that make it up, in pieces."""
+"""The gradient at every position of a layer, in blocks, and the search for its largest entries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from ..ops import sddmm
-from ..topology import check_indices, from_positions
-from .one_thread import map_in_order, one_thread
+from ...ops import empty_above, keep_largest, sddmm
+from ...topology import check_indices, from_positions
+from .capture import Pass
 
 # Averages a block of gradients across processes; the result may be the block itself.
 Reduce = Callable[[Tensor], Tensor]
@@ -27,31 +30,6 @@ BLOCKS_A_THREAD = 4
 _Result = TypeVar("_Result")
 
 
-def identity(block: Tensor) -> Tensor:
-    """Leave a block as it is: there is one process."""
-    return block
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One backward pass through a layer.
-
-    Attributes:
-        input: (*, in_features).
-        grad_output: (*, out_features) gradient of the loss in the layer's output.
-        version: of `input` in the forward pass, or None where torch counts none.
-    """
-
-    input: Tensor
-    grad_output: Tensor
-    version: int | None = None
-
-    @property
-    def overwritten(self) -> bool:
-        """Whether the input has been changed in place since the forward pass."""
-        return self.version is not None and self.version != self.input._version
-
-
 @dataclass(frozen=True)
 class CapturedGradient:
     """The weight gradient of a layer, `sum of dY.T @ X over passes`, at every position.
@@ -60,14 +38,14 @@ class CapturedGradient:
         passes: (batch, out_features) output gradient and (batch, in_features) input of each.
         scales: what each counts.
         out_features, in_features: the layer's.
-        reduce: averages a block across processes.
+        reduce: averages a block across processes; None where there is one process.
     """
 
     passes: Sequence[tuple[Tensor, Tensor]]
     scales: Sequence[float]
     out_features: int
     in_features: int
-    reduce: Reduce = identity
+    reduce: Reduce | None = None
 
     @classmethod
     def of(
@@ -76,7 +54,7 @@ class CapturedGradient:
         out_features: int,
         in_features: int,
         dtype: torch.dtype,
-        reduce: Reduce = identity,
+        reduce: Reduce | None = None,
     ) -> CapturedGradient:
         """Bring passes of any leading dimensions and dtype (bfloat16, float16) into one form."""
         pairs = [
@@ -104,7 +82,7 @@ class CapturedGradient:
         total = torch.zeros(positions.shape, dtype=self._dtype, device=positions.device)
         for (grad_output, input), scale in zip(self.passes, self.scales, strict=True):
             total.add_(sddmm(grad_output, input, crow_indices, indices[1]), alpha=scale)
-        return self.reduce(total)
+        return self._reduced(total)
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Compute the gradient of all positions, some output rows at a time.
@@ -121,7 +99,7 @@ class CapturedGradient:
             block = buffer[: last - first]
             with one_thread():
                 self._multiply(first, block)
-            yield first, self.reduce(block)
+            yield first, self._reduced(block)
 
     def map_blocks(self, function: Callable[[int, Tensor], _Result]) -> Iterator[_Result]:
         """Call `function(first row, block)` for the blocks of `blocks`; side by side on threads.
@@ -141,7 +119,7 @@ class CapturedGradient:
         """
         ranges = self._row_ranges()
         threads = min(torch.get_num_threads(), len(ranges) // BLOCKS_A_THREAD)
-        if threads < 2 or self.reduce is not identity:
+        if threads < 2 or self.reduce is not None:
             yield from (function(first, block) for first, block in self.blocks())
             return
         buffers = [self._buffer() for _ in range(threads)]
@@ -157,6 +135,9 @@ class CapturedGradient:
                 buffers.append(buffer)
 
         yield from map_in_order(compute, ranges, threads)
+
+    def _reduced(self, block: Tensor) -> Tensor:
+        return block if self.reduce is None else self.reduce(block)
 
     def _row_ranges(self) -> list[tuple[int, int]]:
         """Give the first row of each block, and the first one after it."""
@@ -192,3 +173,126 @@ class CapturedGradient:
     @property
     def _dtype(self) -> torch.dtype:
         return self.passes[0][0].dtype
+
+
+def largest_empty_positions(gradient: CapturedGradient, occupied: Tensor, count: int) -> Tensor:
+    """Find the `count` empty positions whose gradients are the largest by absolute value.
+
+    Of equal ones those with the lowest positions are taken; NaN counts as 0.
+
+    Args:
+        gradient: at every position of the layer.
+        occupied: (n,) int64 positions that are not empty, increasing.
+        count: how many to find, at most the number of empty positions.
+
+    Returns:
+        (count,) int64, increasing, new memory.
+
+    Raises:
+        ValueError: there are fewer empty positions.
+
+    Cost: O(out_features in_features batch) time; O(n + count) memory and a block
+    for each thread.
+    """
+    best = _RunningLargest(count, occupied)
+    if count:
+        ends = torch.arange(gradient.out_features + 1, device=occupied.device)
+        row_ends = torch.searchsorted(occupied, ends.mul_(gradient.in_features)).tolist()
+
+        def search(first: int, block: Tensor) -> tuple[Tensor, Tensor]:
+            inside = occupied[row_ends[first] : row_ends[first + block.shape[0]]]
+            # The threshold of any moment will do: a lower one lets pass what is sorted out later.
+            return empty_above(
+                block.reshape(-1), first * gradient.in_features, inside, best.threshold
+            )
+
+        for found in gradient.map_blocks(search):
+            best.add(*found)
+    return best.positions()
+
+
+class _RunningLargest:
+    """Keeps the `count` largest of a stream whose positions increase.
+
+    What has been found is sorted out whenever it is three times as many as wanted: each costs O(1).
+    """
+
+    def __init__(self, count: int, occupied: Tensor) -> None:
+        self._count = count
+        self._found: list[tuple[Tensor, Tensor]] = []
+        self._total = 0
+        self._empty = occupied.new_empty(0)
+        self.threshold = -1.0
+
+    def add(self, positions: Tensor, magnitudes: Tensor) -> None:
+        """Take some more."""
+        self._found.append((positions, magnitudes))
+        self._total += positions.shape[0]
+        if self._total >= 3 * self._count:
+            self._sort_out()
+
+    def positions(self) -> Tensor:
+        """Give the positions of the largest, increasing."""
+        if self._total < self._count:
+            raise ValueError(
+                f"`count` must be at most the {self._total} empty positions, got {self._count}"
+            )
+        if not self._count:
+            return self._empty
+        self._sort_out()
+        return self._found[0][0]
+
+    def _sort_out(self) -> None:
+        positions, magnitudes = (torch.cat(parts) for parts in zip(*self._found, strict=True))
+        # The first of equal ones are kept, and what comes later must exceed the least of them.
+        magnitudes, positions = keep_largest(magnitudes, positions, self._count)
+        self._found = [(positions, magnitudes)]
+        self._total = self._count
+        self.threshold = float(magnitudes.min())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread.
+
+    Its sums and products split between threads where that seems to pay (a product of 7 x 128 x
+    5,000, a sum of 100,000), so that their bits, and with them the choice between nearly equal
+    candidates, follow from the number of threads. The switch takes less than a microsecond.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def map_in_order(
+    function: Callable[..., _Result], arguments: Iterable[tuple[int, ...]], threads: int
+) -> Iterator[_Result]:
+    """Call a function several times side by side, each call as under `one_thread`.
+
+    torch lets go of the interpreter while it computes, so that Python's threads do.
+
+    Args:
+        function: called as `function(*each)`, by at most `threads` threads at once.
+        arguments: of each call.
+        threads: how many.
+
+    Yields:
+        The results, in the order of the arguments. At most one more than there are threads wait.
+    """
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    waiting: deque[Future[_Result]] = deque()
+    try:
+        for each in arguments:
+            waiting.append(pool.submit(function, *each))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # A thread's own number is also what torch gives to threads that are yet to come.
+        torch.set_num_threads(before)

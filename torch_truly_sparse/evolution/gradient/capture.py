@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,27 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..nn import SparseLayer
-from .captured_gradient import Pass
+from ...nn import SparseLayer
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One backward pass through a layer.
+
+    Attributes:
+        input: (*, in_features).
+        grad_output: (*, out_features) gradient of the loss in the layer's output.
+        version: of `input` in the forward pass, or None where torch counts none.
+    """
+
+    input: Tensor
+    grad_output: Tensor
+    version: int | None = None
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether the input has been changed in place since the forward pass."""
+        return self.version is not None and self.version != self.input._version
 
 
 class GradientCapture:
