@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn, optim
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import LayerView
-from torch_truly_sparse.topology import to_positions
+from torch_truly_sparse.rules import LayerView
 
 LAYERS = (tts.TrulySparseLinear, tts.MaskedLinear)
 both_twins = pytest.mark.parametrize("layer_type", LAYERS)
@@ -19,7 +18,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def network(
-    layer_type: type[tts.SparseLayer] = tts.TrulySparseLinear, scale: int = 1, seed: int = 0
+    layer_type: type[tts.nn.SparseLayer] = tts.TrulySparseLinear, scale: int = 1, seed: int = 0
 ) -> nn.Sequential:
     generator = seeded(seed)
     return nn.Sequential(
@@ -41,7 +40,7 @@ def train_step(model: nn.Module, optimizer: optim.Optimizer, seed: int = 0) -> N
 
 
 def view(
-    layer: tts.SparseLayer, optimizer: optim.Optimizer | None = None, **more: Any
+    layer: tts.nn.SparseLayer, optimizer: optim.Optimizer | None = None, **more: Any
 ) -> LayerView:
     return LayerView("layer", layer, optimizer, **more)
 
@@ -53,8 +52,8 @@ def view_of(weights: Tensor) -> LayerView:
     return view(layer)
 
 
-def positions(layer: tts.SparseLayer) -> list[int]:
-    return to_positions(layer.indices, layer.in_features).tolist()
+def positions(layer: tts.nn.SparseLayer) -> list[int]:
+    return layer.topology.positions().tolist()
 
 
 def everything(model: nn.Module, optimizer: optim.Optimizer) -> list[Tensor]:

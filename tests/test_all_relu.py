@@ -11,7 +11,7 @@ import torch_truly_sparse as tts
 def test_values_and_slopes(alpha: float, layer_index: int) -> None:
     x = torch.tensor([-3.0, -0.5, 0.0, 0.5, 3.0], dtype=torch.float64, requires_grad=True)
     slope = alpha if layer_index % 2 else -alpha
-    y = tts.AllReLU(alpha, layer_index=layer_index)(x)
+    y = tts.nn.AllReLU(alpha, layer_index=layer_index)(x)
     expected = [entry if entry > 0 else slope * entry for entry in x.tolist()]
     assert y.tolist() == expected
     y.sum().backward()
@@ -20,20 +20,20 @@ def test_values_and_slopes(alpha: float, layer_index: int) -> None:
 
 def test_gradients_of_both_orders() -> None:
     x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
-    activation = tts.AllReLU(layer_index=2)
+    activation = tts.nn.AllReLU(layer_index=2)
     assert torch.autograd.gradcheck(activation, x)
     assert torch.autograd.gradgradcheck(activation, x)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_shape_and_dtype_stay(dtype: torch.dtype) -> None:
-    y = tts.AllReLU(layer_index=1)(torch.randn(2, 3, 4).to(dtype))
+    y = tts.nn.AllReLU(layer_index=1)(torch.randn(2, 3, 4).to(dtype))
     assert (y.shape, y.dtype) == ((2, 3, 4), dtype)
 
 
 def test_it_says_what_it_is() -> None:
-    assert repr(tts.AllReLU(0.75, layer_index=2)) == "AllReLU(alpha=0.75, layer_index=2)"
-    assert not list(tts.AllReLU(layer_index=1).parameters())
+    assert repr(tts.nn.AllReLU(0.75, layer_index=2)) == "AllReLU(alpha=0.75, layer_index=2)"
+    assert not list(tts.nn.AllReLU(layer_index=1).parameters())
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_it_says_what_it_is() -> None:
 )
 def test_settings_out_of_range_are_refused(settings, error, message) -> None:
     with pytest.raises(error, match=message):
-        tts.AllReLU(**settings)
+        tts.nn.AllReLU(**settings)

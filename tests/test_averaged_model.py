@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.optim import swa_utils
 
 import torch_truly_sparse as tts
-from torch_truly_sparse import AveragedModel, MaskedLinear, TrulySparseLinear
+from torch_truly_sparse import MaskedLinear, TrulySparseLinear
+from torch_truly_sparse.nn import AveragedModel
 
 KINDS = {
     "swa": {},
@@ -69,7 +70,7 @@ def test_that_of_torch_is_warned_of_once_the_topology_evolves(options, device, r
     ours(torch.ones(2, 9))
     model(torch.ones(2, 9))
     assert not recwarn.list
-    with pytest.warns(UserWarning, match=r"use tts\.AveragedModel"):
+    with pytest.warns(UserWarning, match=r"use tts\.nn\.AveragedModel"):
         theirs(torch.ones(2, 9))
     theirs(torch.ones(2, 9))
     assert not recwarn.list  # said once

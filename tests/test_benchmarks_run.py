@@ -14,7 +14,8 @@ from benchmarks.competitors import OURS
 from benchmarks.results import BOTH, OK, SCHEMA, WRONG, Results, Row
 from benchmarks.shapes import Shape
 from benchmarks.timing import Timing
-from torch_truly_sparse import GradientRegrow, ops
+from torch_truly_sparse import ops
+from torch_truly_sparse.rules import GradientRegrow
 
 pytestmark = pytest.mark.usefixtures("_one_thread_in_benchmarks")
 

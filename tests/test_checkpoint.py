@@ -287,7 +287,7 @@ def train_and_stop(rank: int, size: int, folder: Path) -> dict[str, Any]:
         run.evolution = tts.SparseEvolution(
             run.model,
             run.optimizer,
-            regrow=tts.MomentumRegrow(0.9, 2),
+            regrow=tts.rules.MomentumRegrow(0.9, 2),
             every=3,
             generator=seeded(seed),
         )

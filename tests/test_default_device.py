@@ -60,7 +60,7 @@ def test_a_model_of_shapes_where_shapes_are_the_default(distribution):
 @pytest.mark.parametrize("regrow", ["random", "gradient", "candidate_gradient", "momentum"])
 def test_training_and_evolution(regrow):
     model, x = tts.sparsify(dense(), density=0.3), torch.randn(20, 9)
-    average = tts.AveragedModel(model)
+    average = tts.nn.AveragedModel(model)
     with torch.device("meta"):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         evolution = tts.SparseEvolution(model, optimizer, every=1, regrow=regrow)

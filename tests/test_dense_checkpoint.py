@@ -28,7 +28,7 @@ def test_each_sparse_layer_takes_the_weights_at_its_positions():
     source, model = dense(), sparse()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     values = model[0].values
-    missing, unexpected = tts.load_dense_state_dict(model, source.state_dict())
+    missing, unexpected = tts.convert.load_dense_state_dict(model, source.state_dict())
     assert missing == unexpected == []
     assert model[0].values is values
     for name in "0", "2.0":
@@ -47,28 +47,28 @@ def test_all_of_the_largest_weights_come_back():
     expected = copy.deepcopy(model.state_dict())
     with torch.no_grad():
         model[0].values.zero_()
-    tts.load_dense_state_dict(model, source.state_dict())
+    tts.convert.load_dense_state_dict(model, source.state_dict())
     assert all_same_bits(model.state_dict(), expected)
 
 
 def test_a_single_layer_has_no_prefix():
     source = nn.Linear(6, 5)
     layer = tts.sparsify(nn.Linear(6, 5), density=0.5)
-    tts.load_dense_state_dict(layer, source.state_dict())
+    tts.convert.load_dense_state_dict(layer, source.state_dict())
     rows, columns = layer.indices.long()
     assert torch.equal(layer.values, source.weight[rows, columns])
 
 
 def test_another_dtype_is_converted_as_load_state_dict_does():
     layer = tts.sparsify(nn.Linear(6, 5), density=0.5)
-    tts.load_dense_state_dict(layer, nn.Linear(6, 5).bfloat16().state_dict())
+    tts.convert.load_dense_state_dict(layer, nn.Linear(6, 5).bfloat16().state_dict())
     assert layer.values.dtype == torch.float32
 
 
 def test_a_layer_saved_in_sparse_form_brings_its_own_topology():
     source = tts.sparsify(dense(), density=0.2, exclude=["2"])
     model = sparse()
-    tts.load_dense_state_dict(model, source.state_dict())
+    tts.convert.load_dense_state_dict(model, source.state_dict())
     assert torch.equal(model[0].indices, source[0].indices)
     assert torch.equal(model[0].values, source[0].values)
 
@@ -104,7 +104,7 @@ def test_what_does_not_fit_changes_nothing(change, message):
     model = sparse()
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(RuntimeError, match=message):
-        tts.load_dense_state_dict(model, broken(change))
+        tts.convert.load_dense_state_dict(model, broken(change))
     assert all_same_bits(model.state_dict(), before)
 
 
@@ -124,7 +124,7 @@ def test_entries_in_sparse_form_that_do_not_fit_change_nothing(change, message):
     before = copy.deepcopy(model.state_dict())
     change(state)
     with pytest.raises(RuntimeError, match=message):
-        tts.load_dense_state_dict(model, state)
+        tts.convert.load_dense_state_dict(model, state)
     assert all_same_bits(model.state_dict(), before)
 
 
@@ -132,18 +132,18 @@ def test_without_strictness_what_is_missing_stays():
     model = sparse()
     before = model[2][0].values.clone()
     state = broken(lambda s: (s.pop("2.0.weight"), s.update(extra=torch.ones(1))))
-    result = tts.load_dense_state_dict(model, state, strict=False)
+    result = tts.convert.load_dense_state_dict(model, state, strict=False)
     assert result.missing_keys == ["2.0.weight"]
     assert result.unexpected_keys == ["extra"]
     assert torch.equal(model[2][0].values, before)
     assert torch.equal(model[0].bias, dense()[0].bias)
     wrong = broken(lambda s: s.update({"0.weight": torch.ones(3, 3)}))
     with pytest.raises(RuntimeError, match=r"must have shape"):
-        tts.load_dense_state_dict(model, wrong, strict=False)
+        tts.convert.load_dense_state_dict(model, wrong, strict=False)
 
 
 def test_wrong_types():
     with pytest.raises(TypeError, match=r"`model` must be an nn.Module"):
-        tts.load_dense_state_dict({}, {})
+        tts.convert.load_dense_state_dict({}, {})
     with pytest.raises(TypeError, match=r"`state_dict` must be a dictionary, got Linear"):
-        tts.load_dense_state_dict(nn.Linear(1, 1), nn.Linear(1, 1))
+        tts.convert.load_dense_state_dict(nn.Linear(1, 1), nn.Linear(1, 1))

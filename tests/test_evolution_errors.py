@@ -15,7 +15,8 @@ from evolving_network import (
 from torch import Tensor, nn, optim
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import Constant
+from torch_truly_sparse import rules
+from torch_truly_sparse.schedules import Constant
 
 
 @pytest.mark.parametrize(
@@ -28,14 +29,18 @@ from torch_truly_sparse.evolution import Constant
         ({"every": 2.0}, TypeError, "`every` must be an int, got float"),
         ({"every": True}, TypeError, "`every` must be an int, got bool"),
         ({"stop": 0}, ValueError, "`stop` must be at least 1"),
-        ({"prune": tts.MagnitudePrune}, TypeError, r"PruneRule.*write MagnitudePrune\(\)"),
-        ({"regrow": tts.RandomRegrow}, TypeError, r"RegrowRule.*write RandomRegrow\(\)"),
+        ({"prune": rules.MagnitudePrune}, TypeError, r"PruneRule.*write MagnitudePrune\(\)"),
+        ({"regrow": rules.RandomRegrow}, TypeError, r"RegrowRule.*write RandomRegrow\(\)"),
         ({"prune": "sgin_split"}, ValueError, "`prune` must be one of sign_split, .*'sgin_split'"),
         ({"regrow": "rigl"}, ValueError, "`regrow` must be one of random, gradient,"),
         ({"shrink": "neurons"}, ValueError, "`shrink` must be one of importance, got"),
         ({"redistribute": "weights"}, ValueError, "`redistribute` must be one of momentum, got"),
-        ({"shrink": tts.MagnitudePrune()}, TypeError, "`shrink` must be a ShrinkRule or its name"),
-        ({"prune": tts.RandomRegrow()}, TypeError, "`prune` must be a PruneRule"),
+        (
+            {"shrink": rules.MagnitudePrune()},
+            TypeError,
+            "`shrink` must be a ShrinkRule or its name",
+        ),
+        ({"prune": rules.RandomRegrow()}, TypeError, "`prune` must be a PruneRule"),
         ({"exclude": "head"}, TypeError, r"write \['head'\]"),
         ({"exclude": ["hed"]}, ValueError, "'hed', which matches no sparse layer; .*: 0, 2"),
         ({"exclude": ["*"]}, ValueError, "no sparse layer to evolve"),
@@ -119,18 +124,18 @@ def test_a_parameter_lost_later_raises_and_changes_nothing(lose: Callable) -> No
 SECOND = 40  # connections of the second layer; the first has 72
 
 
-class Prune(tts.PruneRule):
+class Prune(rules.PruneRule):
     """Prunes as it should in the first layer, and as `broken` says in the second."""
 
     def __init__(self, broken: Callable[[Tensor], Any]) -> None:
         self.broken = broken
 
     def select(self, view, fraction, *, generator) -> Any:
-        dropped = tts.MagnitudePrune().select(view, fraction, generator=generator)
+        dropped = rules.MagnitudePrune().select(view, fraction, generator=generator)
         return self.broken(dropped) if view.nnz == SECOND else dropped
 
 
-class Regrow(tts.RandomRegrow):
+class Regrow(rules.RandomRegrow):
     """Regrows as it should in the first layer, and as `where` and `weights` say in the second."""
 
     def __init__(self, where: Callable | None = None, weights: Callable | None = None) -> None:
@@ -142,8 +147,8 @@ class Regrow(tts.RandomRegrow):
         grown = super().select(view, survivors, count, generator=generator)
         return self.where(grown, survivors) if self.where and view.nnz == SECOND else grown
 
-    def draw_weights(self, view, connections, indices, *, generator) -> Any:
-        drawn = super().draw_weights(view, connections, indices, generator=generator)
+    def draw_weights(self, view, connections, topology, *, generator) -> Any:
+        drawn = super().draw_weights(view, connections, topology, generator=generator)
         return self.weights(drawn) if self.weights and view.nnz == SECOND else drawn
 
 
@@ -189,7 +194,7 @@ BROKEN_RULES = {
 def test_a_rule_that_fails_in_one_layer_changes_none(layer_type, prune, regrow, message) -> None:
     model = network(layer_type)
     optimizer = sgd(model)
-    prune = prune or tts.MagnitudePrune()
+    prune = prune or rules.MagnitudePrune()
     evolution = tts.SparseEvolution(model, optimizer, prune=prune, regrow=regrow or "random")
     train_step(model, optimizer)
     before = everything(model, optimizer)

@@ -83,7 +83,7 @@ def test_a_record_says_what_was_done() -> None:
     model = network()
     optimizer = sgd(model)
     evolution = tts.SparseEvolution(
-        model, optimizer, prune=tts.MagnitudePrune(), fraction=lambda step: step / 10
+        model, optimizer, prune=tts.rules.MagnitudePrune(), fraction=lambda step: step / 10
     )
     for _ in range(2):
         train_step(model, optimizer)
@@ -100,5 +100,7 @@ def test_a_record_says_what_was_done() -> None:
 
 def test_a_record_of_a_lone_layer_calls_it_the_model() -> None:
     layer = tts.TrulySparseLinear(5, 4, nnz=10)
-    evolution = tts.SparseEvolution(layer, sgd(layer), prune=tts.MagnitudePrune(), fraction=0.5)
+    evolution = tts.SparseEvolution(
+        layer, sgd(layer), prune=tts.rules.MagnitudePrune(), fraction=0.5
+    )
     assert str(evolution.step()).endswith("\n  (model): -5 +5 of 10")

@@ -286,7 +286,7 @@ def test_twins_start_equal_and_end_in_a_dense_layer():
             assert one.nnz == other.nnz < 0.5 * other.weight.numel()
     assert type(sparse[-1]) is type(masked[-1]) is torch.nn.Linear
     torch.testing.assert_close(sparse[-1].weight, masked[-1].weight, rtol=0, atol=0)
-    assert not any(isinstance(m, tts.SparseLayer) for m in build("dense"))
+    assert not any(isinstance(m, tts.nn.SparseLayer) for m in build("dense"))
 
 
 def test_weights_start_as_those_of_nn_linear_with_the_fan_in_that_a_unit_has():

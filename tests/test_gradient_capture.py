@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import LayerView
-from torch_truly_sparse.evolution.captured_gradient import Pass
-from torch_truly_sparse.evolution.gradient_capture import GradientCapture, GradientCaptures
+from torch_truly_sparse.evolution.gradient.capture import GradientCapture, GradientCaptures, Pass
+from torch_truly_sparse.rules import LayerView
 
 DTYPE = torch.float64
 
 
-def layer_of(layer_type: type[tts.SparseLayer] = tts.TrulySparseLinear) -> tts.SparseLayer:
+def layer_of(layer_type: type[tts.nn.SparseLayer] = tts.TrulySparseLinear) -> tts.nn.SparseLayer:
     return layer_type(6, 5, nnz=12, dtype=DTYPE, generator=seeded())
 
 
@@ -28,13 +27,13 @@ def inputs(count: int = 3, *leading: int) -> list[Tensor]:
     return [torch.randn(*shape, 6, dtype=DTYPE, generator=seeded(i)) for i in range(count)]
 
 
-def whole_gradient(layer: tts.SparseLayer, capture: GradientCapture) -> Tensor:
+def whole_gradient(layer: tts.nn.SparseLayer, capture: GradientCapture) -> Tensor:
     """The captured gradient at every position, from its blocks."""
     gradient = LayerView("layer", layer, captured=capture.captured).captured_gradient()
     return torch.cat([block.clone() for _, block in gradient.blocks()])
 
 
-def check(layer: tts.SparseLayer, capture: GradientCapture) -> None:
+def check(layer: tts.nn.SparseLayer, capture: GradientCapture) -> None:
     """At the connections the captured gradient is what autograd has put into `grad`."""
     rows, columns = layer.indices.long()
     expected = layer.gather(layer.weight_parameter.grad)
@@ -42,72 +41,72 @@ def check(layer: tts.SparseLayer, capture: GradientCapture) -> None:
     assert expected.any()
 
 
-def once(layer: tts.SparseLayer) -> None:
+def once(layer: tts.nn.SparseLayer) -> None:
     layer(inputs()[0]).square().sum().backward()
 
 
-def by_keyword(layer: tts.SparseLayer) -> None:
+def by_keyword(layer: tts.nn.SparseLayer) -> None:
     layer(input=inputs()[0]).square().sum().backward()
 
 
-def accumulated(layer: tts.SparseLayer) -> None:
+def accumulated(layer: tts.nn.SparseLayer) -> None:
     for x in inputs():
         layer(x).square().sum().backward()
 
 
-def twice_in_one_pass(layer: tts.SparseLayer) -> None:
+def twice_in_one_pass(layer: tts.nn.SparseLayer) -> None:
     a, b, _ = inputs()
     (layer(a).square().sum() + layer(b).exp().sum()).backward()
 
 
-def with_many_dimensions(layer: tts.SparseLayer) -> None:
+def with_many_dimensions(layer: tts.nn.SparseLayer) -> None:
     layer(inputs(1, 2, 3)[0]).square().sum().backward()
 
 
-def one_sample(layer: tts.SparseLayer) -> None:
+def one_sample(layer: tts.nn.SparseLayer) -> None:
     layer(inputs(1)[0][0]).square().sum().backward()
 
 
-def with_an_expanded_gradient(layer: tts.SparseLayer) -> None:
+def with_an_expanded_gradient(layer: tts.nn.SparseLayer) -> None:
     layer(inputs()[0]).sum().backward()
 
 
-def followed_by_an_activation_in_place(layer: tts.SparseLayer) -> None:
+def followed_by_an_activation_in_place(layer: tts.nn.SparseLayer) -> None:
     torch.relu_(layer(inputs()[0])).sum().backward()
 
 
-def checkpointed(layer: tts.SparseLayer) -> None:
+def checkpointed(layer: tts.nn.SparseLayer) -> None:
     x = inputs()[0].requires_grad_()
     checkpoint(lambda x: layer(x).square(), x, use_reentrant=False).sum().backward()
 
 
-def checkpointed_reentrantly(layer: tts.SparseLayer) -> None:
+def checkpointed_reentrantly(layer: tts.nn.SparseLayer) -> None:
     for x in inputs(2):
         x.requires_grad_()
         checkpoint(lambda x: layer(x).square(), x, use_reentrant=True).sum().backward()
 
 
-def beside_an_evaluation(layer: tts.SparseLayer) -> None:
+def beside_an_evaluation(layer: tts.nn.SparseLayer) -> None:
     once(layer)
     with torch.no_grad():
         layer(inputs()[1])
     layer(inputs()[2])  # never backward
 
 
-def beside_a_gradient_that_is_not_accumulated(layer: tts.SparseLayer) -> None:
+def beside_a_gradient_that_is_not_accumulated(layer: tts.nn.SparseLayer) -> None:
     a, b, _ = inputs()
     torch.autograd.grad(layer(a).exp().sum(), layer.weight_parameter)
     layer(b).square().sum().backward()
     torch.autograd.grad(layer(a).exp().sum(), layer.weight_parameter)
 
 
-def with_a_gradient_of_the_gradient(layer: tts.SparseLayer) -> None:
+def with_a_gradient_of_the_gradient(layer: tts.nn.SparseLayer) -> None:
     output = layer(inputs()[0]).square().sum()
     (penalty,) = torch.autograd.grad(output, layer.bias, create_graph=True)
     penalty.square().sum().backward()
 
 
-def after_the_gradient_was_zeroed(layer: tts.SparseLayer) -> None:
+def after_the_gradient_was_zeroed(layer: tts.nn.SparseLayer) -> None:
     a, b, c = inputs()
     layer(a).exp().sum().backward()
     layer.zero_grad()
@@ -116,7 +115,7 @@ def after_the_gradient_was_zeroed(layer: tts.SparseLayer) -> None:
     layer(c).square().sum().backward()
 
 
-def in_a_graph_that_is_used_twice(layer: tts.SparseLayer) -> None:
+def in_a_graph_that_is_used_twice(layer: tts.nn.SparseLayer) -> None:
     loss = layer(inputs()[0]).square().sum()
     loss.backward(retain_graph=True)
     loss.backward()

@@ -17,19 +17,20 @@ from oracles import by_sorting
 from torch import Tensor, nn
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import LayerView
+from torch_truly_sparse import rules
+from torch_truly_sparse.rules import LayerView
 
 DTYPE = torch.float64
 
 
-def dense_gradient(layer: tts.SparseLayer, passes: list[tuple[Tensor, Tensor]]) -> Tensor:
+def dense_gradient(layer: tts.nn.SparseLayer, passes: list[tuple[Tensor, Tensor]]) -> Tensor:
     return sum(dy.reshape(-1, layer.out_features).t() @ x.flatten(0, -2) for x, dy in passes)
 
 
 class Watched(nn.Module):
     """Notes input and output gradient of a layer at every pass: the oracle's own capture."""
 
-    def __init__(self, layer: tts.SparseLayer) -> None:
+    def __init__(self, layer: tts.nn.SparseLayer) -> None:
         super().__init__()
         self.layer = layer
         self.passes: list[tuple[Tensor, Tensor]] = []
@@ -42,7 +43,7 @@ class Watched(nn.Module):
         return y
 
 
-def watched_network(layer_type: type[tts.SparseLayer]) -> nn.Sequential:
+def watched_network(layer_type: type[tts.nn.SparseLayer]) -> nn.Sequential:
     generator = seeded()
     options = {"dtype": DTYPE, "generator": generator}
     return nn.Sequential(
@@ -118,7 +119,7 @@ def step_by_hand(model: nn.Module, evolution: tts.SparseEvolution, optimizer) ->
 
 def test_with_all_empty_positions_for_candidates_the_two_rules_agree() -> None:
     after = []
-    for regrow in (tts.GradientRegrow(), tts.CandidateGradientRegrow(candidates=100)):
+    for regrow in (rules.GradientRegrow(), rules.CandidateGradientRegrow(candidates=100)):
         model = network()
         optimizer = sgd(model)
         evolution = tts.SparseEvolution(model, optimizer, regrow=regrow)
@@ -136,7 +137,7 @@ def test_candidates_bound_where_growth_can_be() -> None:
     evolution = tts.SparseEvolution(
         layer,
         optimizer,
-        regrow=tts.CandidateGradientRegrow(candidates=2.0),
+        regrow=rules.CandidateGradientRegrow(candidates=2.0),
         fraction=0.5,
         generator=generator,
     )
@@ -159,7 +160,7 @@ def test_momentum_growth_follows_the_discounted_gradients(momentum: float) -> No
     model = Watched(tts.TrulySparseLinear(9, 8, nnz=20, dtype=DTYPE, generator=seeded()))
     optimizer = sgd(model)
     evolution = tts.SparseEvolution(
-        model, optimizer, regrow=tts.MomentumRegrow(momentum, steps), fraction=0.5, every=5
+        model, optimizer, regrow=rules.MomentumRegrow(momentum, steps), fraction=0.5, every=5
     )
     total = torch.zeros(8, 9, dtype=DTYPE)
     for step in range(6):
@@ -296,11 +297,23 @@ def test_an_overwritten_input_is_noticed() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tts.CandidateGradientRegrow(0), ValueError, "`candidates` must be a finite"),
-        (lambda: tts.CandidateGradientRegrow(torch.inf), ValueError, "`candidates` must be a fin"),
-        (lambda: tts.MomentumRegrow(1.0), ValueError, r"`momentum` must lie in \[0, 1\), got 1.0"),
-        (lambda: tts.MomentumRegrow(0.9, 0), ValueError, "`steps` must be at least 1, got 0"),
-        (lambda: tts.MomentumRegrow(0.9, 2.0), TypeError, "`steps` must be an int, got float"),
+        (lambda: rules.CandidateGradientRegrow(0), ValueError, "`candidates` must be a finite"),
+        (
+            lambda: rules.CandidateGradientRegrow(torch.inf),
+            ValueError,
+            "`candidates` must be a fin",
+        ),
+        (
+            lambda: rules.MomentumRegrow(1.0),
+            ValueError,
+            r"`momentum` must lie in \[0, 1\), got 1.0",
+        ),
+        (lambda: rules.MomentumRegrow(0.9, 0), ValueError, "`steps` must be at least 1, got 0"),
+        (
+            lambda: rules.MomentumRegrow(0.9, 2.0),
+            TypeError,
+            "`steps` must be an int, got float",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(make, error, message) -> None:

@@ -76,7 +76,7 @@ def test_target_networks() -> None:
     model, target, x = network(0, 0.3), network(1, 0.5), torch.randn(4, 9)
     target.load_state_dict(model.state_dict())
     assert same_bits(target(x), model(x))
-    average = tts.AveragedModel(model, avg_fn=lambda mean, now, n: mean.lerp(now, 0.25))
+    average = tts.nn.AveragedModel(model, avg_fn=lambda mean, now, n: mean.lerp(now, 0.25))
     average.update_parameters(model)
     model[0].reset_topology(generator=seeded(5))
     average.update_parameters(model)
@@ -86,7 +86,7 @@ def test_target_networks() -> None:
 def test_tracing_with_the_layer_as_a_leaf() -> None:
     class Tracer(torch.fx.Tracer):
         def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-            return isinstance(module, tts.SparseLayer) or super().is_leaf_module(module, name)
+            return isinstance(module, tts.nn.SparseLayer) or super().is_leaf_module(module, name)
 
     model, x = network(), torch.randn(4, 9)
     traced = torch.fx.GraphModule(model, Tracer().trace(model))

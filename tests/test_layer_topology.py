@@ -291,4 +291,4 @@ def test_conversion_keeps_parameters_the_same_objects_and_the_topology():
 
 def test_the_package_names_its_layer():
     assert tts.TrulySparseLinear is TrulySparseLinear
-    assert isinstance(small(), tts.SparseLayer)
+    assert isinstance(small(), tts.nn.SparseLayer)

@@ -6,11 +6,10 @@ from evolving_network import LAYERS, both_twins, seeded, sgd, view
 from torch import optim
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import LayerView
-from torch_truly_sparse.topology import to_positions
+from torch_truly_sparse.rules import LayerView
 
 
-def trained(layer_type, make=sgd) -> tuple[tts.SparseLayer, optim.Optimizer]:
+def trained(layer_type, make=sgd) -> tuple[tts.nn.SparseLayer, optim.Optimizer]:
     layer = layer_type(6, 5, nnz=12, dtype=torch.float64, generator=seeded())
     optimizer = make(layer)
     for seed in range(2):
@@ -22,8 +21,12 @@ def trained(layer_type, make=sgd) -> tuple[tts.SparseLayer, optim.Optimizer]:
 
 
 def everything_seen(seen: LayerView) -> dict[str, torch.Tensor]:
-    names = ("indices", "positions", "weights", "gradient", "momentum")
-    return {name: getattr(seen, name) for name in names}
+    names = ("weights", "gradient", "momentum")
+    topology = seen.topology
+    return {name: getattr(seen, name) for name in names} | {
+        "indices": topology.indices,
+        "positions": topology.positions(),
+    }
 
 
 @pytest.mark.parametrize("make", [sgd, lambda layer: optim.Adam(layer.parameters())])
@@ -42,7 +45,7 @@ def test_everything_is_in_the_order_of_the_topology() -> None:
     assert torch.equal(seen.gradient, layer.values.grad)
     assert torch.equal(seen.momentum, optimizer.state[layer.values]["momentum_buffer"])
     assert torch.equal(seen.state("momentum_buffer"), seen.momentum)
-    assert torch.equal(seen.positions, to_positions(layer.indices, 6))
+    assert seen.topology == layer.topology
     assert (seen.nnz, seen.in_features, seen.out_features) == (12, 6, 5)
     assert (seen.dtype, seen.step, seen.evolutions) == (torch.float64, 4, 2)
 

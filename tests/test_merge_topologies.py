@@ -32,13 +32,13 @@ def model(seed: int, nnz: int = 30) -> nn.Sequential:
     return made
 
 
-def dense(part: tts.SparseLayer) -> Tensor:
+def dense(part: tts.nn.SparseLayer) -> Tensor:
     weight = torch.zeros(part.out_features, part.in_features, dtype=torch.float64)
     weight[tuple(part.indices.long())] = part.gather(part.weight_parameter.detach()).double()
     return weight
 
 
-def dense_merge(parts: list[tts.SparseLayer], nnz: int) -> Tensor:
+def dense_merge(parts: list[tts.nn.SparseLayer], nnz: int) -> Tensor:
     """The oracle: a mean of dense matrices, of which the largest stay."""
     mean = torch.stack([dense(part) for part in parts]).mean(0).float()
     weakest = mean.abs().flatten().argsort()[: mean.numel() - nnz]

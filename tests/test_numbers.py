@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import torch_truly_sparse as tts
+from torch_truly_sparse import schedules
 from torch_truly_sparse._arguments import as_float, as_int
 
 FLOATS = [np.float32, np.float64, torch.tensor]
@@ -36,8 +37,8 @@ def same(first: object, second: object) -> bool:
         lambda x: tts.sparsify(network(), density=0.5, per_layer={"0": x})[0].nnz,
         tts.topology.Uniform,
         tts.topology.FixedFanIn,
-        lambda x: tts.Cosine(x, end=9),
-        lambda x: tts.Linear(x, end=9),
+        lambda x: schedules.Cosine(x, end=9),
+        lambda x: schedules.Linear(x, end=9),
     ],
 )
 def test_a_float(make, number):
@@ -49,12 +50,12 @@ def test_a_float(make, number):
     "make",
     [
         lambda n: tts.TrulySparseLinear(n, n, nnz=n),
-        lambda n: tts.Cosine(0.3, end=n),
-        lambda n: tts.Linear(0.3, end=n),
-        lambda n: tts.ByEpoch(tts.Linear(0.3, end=9), n),
-        lambda n: tts.ImportancePrune(every=n, start=n),
-        lambda n: tts.MomentumRegrow(steps=n),
-        lambda n: tts.AllReLU(layer_index=n),
+        lambda n: schedules.Cosine(0.3, end=n),
+        lambda n: schedules.Linear(0.3, end=n),
+        lambda n: schedules.ByEpoch(schedules.Linear(0.3, end=9), n),
+        lambda n: tts.rules.ImportancePrune(every=n, start=n),
+        lambda n: tts.rules.MomentumRegrow(steps=n),
+        lambda n: tts.nn.AllReLU(layer_index=n),
         lambda n: tts.summary(nn.Linear(2, 2), batch=n).batch,
         lambda n: (
             tts.distributed.merge_topologies([tts.TrulySparseLinear(9, 9, nnz=12)] * 2, nnz=n).nnz

@@ -11,7 +11,6 @@ from torch import Tensor, nn, optim
 
 import torch_truly_sparse as tts
 from torch_truly_sparse.evolution import register_optimizer
-from torch_truly_sparse.topology import to_positions
 
 LR = 0.05
 OPTIMIZERS: dict[str, tuple[type[optim.Optimizer], dict[str, Any]]] = {
@@ -63,7 +62,7 @@ def one_thread() -> Iterator[None]:
 every_case = pytest.mark.parametrize(("layer_type", "kind", "settings"), cases())
 
 
-def network(layer_type: type[tts.SparseLayer], seed: int = 0) -> nn.Sequential:
+def network(layer_type: type[tts.nn.SparseLayer], seed: int = 0) -> nn.Sequential:
     generator = torch.Generator().manual_seed(seed)
     options: dict[str, Any] = {"dtype": torch.float64, "generator": generator}
     return nn.Sequential(
@@ -98,13 +97,13 @@ class Connections:
     followers: dict[str, Tensor]
 
     @classmethod
-    def of(cls, layer: tts.SparseLayer, optimizer: optim.Optimizer) -> "Connections":
+    def of(cls, layer: tts.nn.SparseLayer, optimizer: optim.Optimizer) -> "Connections":
         parameter = layer.weight_parameter
         tensors = {"weight": parameter.detach(), "gradient": parameter.grad}
         for key, entry in optimizer.state[parameter].items():
             if isinstance(entry, Tensor) and entry.shape == parameter.shape:
                 tensors[key] = entry
-        positions = to_positions(layer.indices, layer.in_features).tolist()
+        positions = layer.topology.positions().tolist()
         followers = {key: layer.gather(entry).clone() for key, entry in tensors.items()}
         return cls(positions, followers)
 
@@ -130,7 +129,7 @@ def evolve(layer_type: Any, kind: Any, settings: dict[str, Any]) -> list[Evolved
     train(model, optimizer, 3)
     layers = [model[0], model[2]]
     before = [Connections.of(layer, optimizer) for layer in layers]
-    prune = tts.MagnitudePrune()
+    prune = tts.rules.MagnitudePrune()
     tts.SparseEvolution(model, optimizer, prune=prune, fraction=0.4).step()
     evolved = []
     for layer, old in zip(layers, before, strict=True):
@@ -352,7 +351,9 @@ def test_a_description_that_fails_changes_nothing(fresh) -> None:
     register_optimizer(Registered, {"velocity": fresh})
     model = network(tts.TrulySparseLinear)
     optimizer = Registered(model.parameters())
-    evolution = tts.SparseEvolution(model, optimizer, prune=tts.MagnitudePrune(), fraction=0.4)
+    evolution = tts.SparseEvolution(
+        model, optimizer, prune=tts.rules.MagnitudePrune(), fraction=0.4
+    )
     train(model, optimizer, 3)
     before = everything(model, optimizer)
     with pytest.raises((ZeroDivisionError, ValueError)):

@@ -10,7 +10,8 @@ from oracles import z_of_chi_square
 from torch import Tensor
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import LayerView, PruneRule
+from torch_truly_sparse import rules
+from torch_truly_sparse.rules import LayerView, PruneRule
 
 NORMAL = torch.randn(101, generator=torch.Generator().manual_seed(0))
 WEIGHTS = {
@@ -49,7 +50,8 @@ def sign_split(weights: list[float], fraction: float) -> set[int]:
 @pytest.mark.parametrize("fraction", FRACTIONS)
 @pytest.mark.parametrize("kind", WEIGHTS)
 @pytest.mark.parametrize(
-    ("rule", "oracle"), [(tts.MagnitudePrune(), magnitude), (tts.SignSplitMagnitude(), sign_split)]
+    ("rule", "oracle"),
+    [(rules.MagnitudePrune(), magnitude), (rules.SignSplitMagnitude(), sign_split)],
 )
 def test_rule_drops_what_its_oracle_drops(
     rule: PruneRule, oracle, kind: str, fraction: float, dtype: torch.dtype
@@ -66,13 +68,13 @@ def test_rule_drops_what_its_oracle_drops(
 @pytest.mark.parametrize("kind", WEIGHTS)
 def test_sign_split_keeps_the_balance_of_signs(kind: str) -> None:
     weights = WEIGHTS[kind]
-    dropped = tts.SignSplitMagnitude().select(view_of(weights), 0.3, generator=None)
+    dropped = rules.SignSplitMagnitude().select(view_of(weights), 0.3, generator=None)
     negative = weights < 0
     assert dropped[negative].sum() == round(0.3 * int(negative.sum()))
     assert dropped[~negative].sum() == round(0.3 * int((~negative).sum()))
 
 
-@pytest.mark.parametrize("rule", [tts.MagnitudePrune(), tts.SignSplitMagnitude()])
+@pytest.mark.parametrize("rule", [rules.MagnitudePrune(), rules.SignSplitMagnitude()])
 def test_shipped_rules_draw_nothing(rule: PruneRule) -> None:
     generator = torch.Generator().manual_seed(0)
     view = view_of(NORMAL)
@@ -99,13 +101,13 @@ def test_a_rule_of_the_users_own_prunes() -> None:
     layer = tts.TrulySparseLinear(9, 7, nnz=20, generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     kept = layer.values.detach().abs().sort().values[:15]
-    regrow = tts.RandomRegrow(init="zeros")
+    regrow = rules.RandomRegrow(init="zeros")
     tts.SparseEvolution(layer, optimizer, prune=LargestPrune(), regrow=regrow, fraction=0.25).step()
     after = layer.values.detach().abs().sort().values
     assert torch.equal(after, torch.cat([torch.zeros(5), kept]))
 
 
-@pytest.mark.parametrize("rule", [tts.MagnitudePrune(), tts.SignSplitMagnitude()], ids=repr)
+@pytest.mark.parametrize("rule", [rules.MagnitudePrune(), rules.SignSplitMagnitude()], ids=repr)
 def test_weights_that_are_not_numbers_count_as_largest_and_the_count_stays_exact(rule) -> None:
     weights = torch.tensor([float("nan"), 0.1, float("inf"), 0.2])
     assert rule.select(view_of(weights), 0.5, generator=None).tolist() == [False, True, False, True]
@@ -124,7 +126,7 @@ def test_magnitude_gradient_drops_the_smallest_sums(layer_type, gradient_weight,
     seen = view(layer)
     scores = (seen.weights.abs() + gradient_weight * seen.gradient.abs()).tolist()
     weights, gradient = seen.weights.clone(), seen.gradient.clone()
-    dropped = tts.MagnitudeGradientPrune(gradient_weight).select(seen, fraction, generator=None)
+    dropped = rules.MagnitudeGradientPrune(gradient_weight).select(seen, fraction, generator=None)
     assert set(dropped.nonzero().flatten().tolist()) == magnitude(scores, fraction)
     assert torch.equal(seen.weights, weights)
     assert torch.equal(seen.gradient, gradient)
@@ -143,15 +145,15 @@ def test_magnitude_gradient_without_a_gradient_says_so_and_changes_nothing() -> 
 @pytest.mark.parametrize("weight", [-1.0, torch.inf, torch.nan])
 def test_a_gradient_weight_out_of_range_is_refused(weight: float) -> None:
     with pytest.raises(ValueError, match="`gradient_weight` must be a finite number of at least 0"):
-        tts.MagnitudeGradientPrune(weight)
+        rules.MagnitudeGradientPrune(weight)
 
 
 @pytest.mark.parametrize("fraction", FRACTIONS)
 def test_random_prune_drops_an_exact_number(fraction: float) -> None:
     view = view_of(NORMAL)
-    dropped = tts.RandomPrune().select(view, fraction, generator=seeded())
+    dropped = rules.RandomPrune().select(view, fraction, generator=seeded())
     assert int(dropped.sum()) == round(fraction * 101)
-    again = tts.RandomPrune().select(view, fraction, generator=seeded())
+    again = rules.RandomPrune().select(view, fraction, generator=seeded())
     assert torch.equal(dropped, again)
 
 
@@ -159,7 +161,9 @@ def test_random_prune_drops_every_pair_equally_often() -> None:
     view, generator = view_of(torch.ones(5)), seeded()
     counts = dict.fromkeys(combinations(range(5), 2), 0)
     for _ in range(1000):
-        pair = tts.RandomPrune().select(view, 0.4, generator=generator).nonzero().flatten().tolist()
+        pair = (
+            rules.RandomPrune().select(view, 0.4, generator=generator).nonzero().flatten().tolist()
+        )
         counts[tuple(pair)] += 1
     observed = torch.tensor(list(counts.values()))
     assert abs(z_of_chi_square(observed, 100.0, 9)) < 4

@@ -8,8 +8,8 @@ from evolving_network import both_twins, everything, network, same, seeded, sgd,
 from torch import optim
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import Redistribution
 from torch_truly_sparse.evolution.redistribution import share_out
+from torch_truly_sparse.rules import Redistribution
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -125,7 +125,7 @@ def test_the_number_of_threads_changes_no_bit_of_the_mean() -> None:
         means = set()
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            means.add(tts.MomentumRedistribution().importance(view(layer, optimizer)))
+            means.add(tts.rules.MomentumRedistribution().importance(view(layer, optimizer)))
         assert len(means) == 1
 
 
@@ -151,7 +151,7 @@ def test_sparse_momentum_keeps_the_networks_number_of_connections() -> None:
     model = network(scale=2)
     optimizer = sgd(model)
     total = model[0].nnz + model[2].nnz
-    evolution = tts.sparse_momentum(
+    evolution = tts.SparseMomentum(
         model, optimizer, total_steps=24, every=4, steps=3, generator=seeded()
     )
     sizes = set()

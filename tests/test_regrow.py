@@ -9,8 +9,8 @@ from evolving_network import seeded, view
 from torch import Tensor
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import RegrowRule
-from torch_truly_sparse.topology import from_positions, to_positions
+from torch_truly_sparse import Topology, rules
+from torch_truly_sparse.rules import RegrowRule
 
 
 def layer_of(out_features: int, in_features: int, nnz: int = 0) -> tts.TrulySparseLinear:
@@ -43,7 +43,7 @@ SURVIVORS = {
 def test_any_number_grows_and_only_at_empty_positions(survivors: list[int]) -> None:
     layer, occupied = layer_of(3, 4), torch.tensor(survivors, dtype=torch.int64)
     for count in range(12 - len(survivors) + 1):
-        grown = tts.RandomRegrow().select(view(layer), occupied, count, generator=seeded(count))
+        grown = rules.RandomRegrow().select(view(layer), occupied, count, generator=seeded(count))
         assert grown.dtype == torch.int64
         assert grown.shape == (count,)
         assert grown.tolist() == sorted(set(grown.tolist()) - set(survivors))
@@ -53,7 +53,7 @@ def test_any_number_grows_and_only_at_empty_positions(survivors: list[int]) -> N
 
 def test_more_than_the_empty_positions_is_refused() -> None:
     with pytest.raises(ValueError, match="count"):
-        tts.RandomRegrow().select(view(layer_of(3, 4)), torch.arange(10), 3, generator=seeded())
+        rules.RandomRegrow().select(view(layer_of(3, 4)), torch.arange(10), 3, generator=seeded())
 
 
 @pytest.mark.parametrize("survivors", [[], [0, 5, 11], [1, 3, 8, 9]], ids=str)
@@ -63,17 +63,17 @@ def test_every_pair_of_empty_positions_is_equally_likely(survivors: list[int]) -
     counts = dict.fromkeys(combinations(empty, 2), 0)
     generator = seeded()
     for _ in range(60 * len(counts)):
-        pair = tts.RandomRegrow().select(view(layer), occupied, 2, generator=generator).tolist()
+        pair = rules.RandomRegrow().select(view(layer), occupied, 2, generator=generator).tolist()
         counts[tuple(pair)] += 1
     assert p_value(torch.tensor(list(counts.values()), dtype=torch.float64)) > 1e-3
 
 
 def test_each_empty_position_of_a_large_layer_is_equally_likely() -> None:
     layer = layer_of(300, 200, nnz=30_000)
-    occupied = to_positions(layer.indices, 200)
+    occupied = layer.topology.positions()
     grown, generator = torch.zeros(60_000), seeded()
     for _ in range(20):
-        grown[tts.RandomRegrow().select(view(layer), occupied, 6_000, generator=generator)] += 1
+        grown[rules.RandomRegrow().select(view(layer), occupied, 6_000, generator=generator)] += 1
     empty = torch.ones(60_000, dtype=torch.bool)
     empty[occupied] = False
     assert grown[~empty].sum() == 0
@@ -84,7 +84,7 @@ def test_each_empty_position_of_a_large_layer_is_equally_likely() -> None:
 def test_positions_beyond_32_bits_are_reached() -> None:
     layer = layer_of(10**5, 10**5)
     occupied = torch.arange(0, 10**10, 10**7)
-    grown = tts.RandomRegrow().select(view(layer), occupied, 1_000, generator=seeded())
+    grown = rules.RandomRegrow().select(view(layer), occupied, 1_000, generator=seeded())
     assert not torch.isin(grown, occupied).any()
     assert grown.diff().gt(0).all()
     assert p_value(torch.histc(grown.double(), bins=10, min=0, max=10**10)) > 1e-3
@@ -94,7 +94,7 @@ def test_a_connection_that_was_just_dropped_may_return() -> None:
     layer = layer_of(3, 4, nnz=12)  # full: the dropped positions are the only empty ones
     before = layer.indices.clone()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
-    evolution = tts.SparseEvolution(layer, optimizer, regrow=tts.RandomRegrow("zeros"))
+    evolution = tts.SparseEvolution(layer, optimizer, regrow=rules.RandomRegrow("zeros"))
     record = evolution.step()
     assert torch.equal(layer.indices, before)
     assert (layer.values == 0).sum() == record.regrown > 0
@@ -109,10 +109,10 @@ def drawn(init: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor
     # Uneven: unit i is connected with a probability that grows with i.
     chance = torch.linspace(0.1, 0.9, 400) * torch.linspace(0.1, 0.9, 500)[:, None]
     present = torch.rand(500, 400, generator=seeded(1)) < chance
-    indices = from_positions(present.flatten().nonzero().flatten(), 500, 400)
-    connections = indices[:, ::3]
-    rule = tts.RandomRegrow(init)
-    weights = rule.draw_weights(view(layer), connections, indices, generator=seeded(2))
+    topology = Topology.from_mask(present)
+    connections = topology.indices[:, ::3]
+    rule = rules.RandomRegrow(init)
+    weights = rule.draw_weights(view(layer), connections, topology, generator=seeded(2))
     fan_in = present.sum(1)[connections[0].long()].to(dtype)
     fan_out = present.sum(0)[connections[1].long()].to(dtype)
     return weights, fan_in, fan_out
@@ -156,8 +156,10 @@ def test_weights_have_the_dtype_of_the_layer(init: str, dtype: torch.dtype) -> N
     "init", ["set_normal", "linear_uniform", "he_uniform", "xavier_uniform", "zeros"]
 )
 def test_no_connections_get_no_weights(init: str) -> None:
-    none = torch.empty(2, 0, dtype=torch.int32)
-    weights = tts.RandomRegrow(init).draw_weights(view(layer_of(3, 4)), none, none, generator=None)
+    none = Topology.random(4, 3, nnz=0)
+    weights = rules.RandomRegrow(init).draw_weights(
+        view(layer_of(3, 4)), none.indices, none, generator=None
+    )
     assert weights.shape == (0,)
 
 
@@ -165,10 +167,10 @@ def test_no_connections_get_no_weights(init: str) -> None:
 class Recorder:
     """An initializer that keeps what it was asked, and draws 1, 2, 3, ..."""
 
-    asked: tuple[Tensor, Tensor] | None = None
+    asked: tuple[Tensor, Topology] | None = None
 
-    def draw(self, connections, indices, out_features, in_features, *, dtype, generator) -> Tensor:
-        self.asked = connections.clone(), indices.clone()
+    def draw(self, connections, topology, *, dtype, generator) -> Tensor:
+        self.asked = connections.clone(), topology
         return torch.arange(1, connections.shape[1] + 1, dtype=dtype)
 
 
@@ -176,12 +178,16 @@ def test_an_initializer_sees_the_new_connections_and_the_new_topology() -> None:
     layer, init = layer_of(6, 5, nnz=14), Recorder()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     tts.SparseEvolution(
-        layer, optimizer, prune=tts.MagnitudePrune(), regrow=tts.RandomRegrow(init), fraction=0.5
+        layer,
+        optimizer,
+        prune=rules.MagnitudePrune(),
+        regrow=rules.RandomRegrow(init),
+        fraction=0.5,
     ).step()
-    connections, indices = init.asked
-    assert torch.equal(indices, layer.indices)
-    position = to_positions(layer.indices, 5).tolist().index
-    slots = [position(p) for p in to_positions(connections, 5).tolist()]
+    connections, topology = init.asked
+    assert topology == layer.topology
+    position = layer.topology.positions().tolist().index
+    slots = [position(p) for p in (connections[0] * 5 + connections[1]).tolist()]
     assert layer.values[slots].tolist() == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -191,7 +197,7 @@ def test_an_initializer_sees_the_new_connections_and_the_new_topology() -> None:
 )
 def test_an_unknown_init_is_refused_at_once(init: object, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
-        tts.RandomRegrow(init)
+        rules.RandomRegrow(init)
 
 
 @dataclass(frozen=True)
@@ -205,7 +211,7 @@ class FirstEmptyRegrow(RegrowRule):
         empty[survivors] = False
         return empty.nonzero().flatten()[:count]
 
-    def draw_weights(self, view, connections, indices, *, generator) -> Tensor:
+    def draw_weights(self, view, connections, topology, *, generator) -> Tensor:
         return torch.full((connections.shape[1],), self.weight, dtype=view.dtype)
 
 
@@ -214,5 +220,5 @@ def test_a_rule_of_the_users_own_regrows() -> None:
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
     evolution = tts.SparseEvolution(layer, optimizer, regrow=FirstEmptyRegrow(7.0), fraction=1.0)
     evolution.step()
-    assert to_positions(layer.indices, 5).tolist() == list(range(10))
+    assert layer.topology.positions().tolist() == list(range(10))
     assert layer.values.tolist() == [7.0] * 10

@@ -8,8 +8,9 @@ from evolving_network import both_twins, everything, network, positions, same, s
 from torch import Tensor, nn, optim
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import ShrinkRule, TopologyChange, resize
-from torch_truly_sparse.topology import check_indices, from_positions, to_positions
+from torch_truly_sparse.evolution.layer_step import resize
+from torch_truly_sparse.rules import ShrinkRule
+from torch_truly_sparse.topology import Topology, TopologyChange
 
 DTYPE = torch.float64
 OPTIMIZERS = {
@@ -31,11 +32,11 @@ def train(model: nn.Module, optimizer: optim.Optimizer, seed: int = 0, width: in
     return loss
 
 
-def change_of(layer: tts.SparseLayer, dropped: list[int], grown: list[int]) -> TopologyChange:
-    before = to_positions(layer.indices, layer.in_features)
+def change_of(layer: tts.nn.SparseLayer, dropped: list[int], grown: list[int]) -> TopologyChange:
+    before = layer.topology.positions()
     gone = torch.isin(before, torch.tensor(dropped, dtype=torch.int64))
     new = torch.tensor(grown, dtype=torch.int64)
-    return TopologyChange.merge(layer.indices, gone, new, layer.out_features, layer.in_features)
+    return layer.topology.replace(gone, new)
 
 
 @both_twins
@@ -76,7 +77,7 @@ def test_everything_follows_to_another_size(layer_type, kind, drop, grow) -> Non
     for key, entry in state.items():
         assert torch.equal(entries[key], entry)
     train(layer, optimizer, 9, 6)
-    check_indices(layer.indices, 5, 6)
+    Topology.from_indices(layer.indices, (5, 6))
 
 
 class Halve(ShrinkRule):
@@ -144,7 +145,7 @@ def test_twins_shrink_the_same_way() -> None:
             model,
             optimizer,
             prune="magnitude",
-            shrink=tts.GradualMagnitude(initial_density=0.6, final_density=0.2, end=6),
+            shrink=tts.rules.GradualMagnitude(initial_density=0.6, final_density=0.2, end=6),
             redistribute="momentum",
             every=1,
             generator=seeded(4),
@@ -191,7 +192,7 @@ def test_a_layer_of_fixed_size_is_refused(layer_type, settings) -> None:
         evolution.step()
     assert same(before, everything(model, optimizer))
     with pytest.raises(ValueError, match=message):
-        model[2].resize_topology(torch.empty(2, 0, dtype=torch.int64))
+        model[2].resize_topology(Topology.random(*model[2].topology.shape, nnz=0))
     assert model[2].nnz == 40
 
 
@@ -210,7 +211,7 @@ def test_a_layer_takes_a_topology_of_any_size(layer_type, nnz: int) -> None:
     layer = layer_type(6, 5, nnz=12, generator=seeded())
     parameter = layer.weight_parameter
     wanted = torch.randperm(30, generator=seeded(2))[:nnz].sort().values
-    layer.resize_topology(from_positions(wanted, 5, 6))
+    layer.resize_topology(Topology.from_positions(wanted, (5, 6)))
     layer.scatter_(layer.weight_parameter, torch.arange(1.0, nnz + 1))
     assert (layer.nnz, layer.weight_parameter) == (nnz, parameter)
     assert positions(layer) == wanted.tolist()
@@ -221,6 +222,6 @@ def test_a_layer_takes_a_topology_of_any_size(layer_type, nnz: int) -> None:
     torch.testing.assert_close(output, x @ dense.view(5, 6).t() + layer.bias)
     output.sum().backward()
     assert layer.weight_parameter.grad.shape == layer.weight_parameter.shape
-    with pytest.raises(ValueError, match="input unit is outside"):
-        layer.resize_topology(torch.tensor([[0], [6]]))
+    with pytest.raises(ValueError, match=r"must have the shape \(5, 6\)"):
+        layer.resize_topology(Topology.random(6, 5, nnz=3))
     assert positions(layer) == wanted.tolist()

@@ -23,6 +23,7 @@ from oracles import TESTS, run_python
 from torch import Tensor, nn, optim
 
 import torch_truly_sparse as tts
+from torch_truly_sparse import rules, schedules
 
 STEPS = 9
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
@@ -109,7 +110,7 @@ def check(start: Callable[[int], Run], path: Path, stops: range = range(STEPS)) 
 def evolving(
     make: Callable[..., optim.Optimizer],
     own_generator: bool = True,
-    layer_type: type[tts.SparseLayer] = tts.TrulySparseLinear,
+    layer_type: type[tts.nn.SparseLayer] = tts.TrulySparseLinear,
     **settings: Any,
 ) -> Callable[[int], Run]:
     def start(seed: int) -> Run:
@@ -142,15 +143,15 @@ def test_either_source_of_randomness(own_generator: bool, tmp_path: Path) -> Non
         {"regrow": "gradient", "prune": "magnitude"},
         {"regrow": "gradient", "every": 1},
         {"regrow": "candidate_gradient", "prune": "random"},
-        {"regrow": tts.MomentumRegrow(0.9, 3), "every": 4},
-        {"regrow": tts.MomentumRegrow(0.9, 3), "every": 2},
+        {"regrow": rules.MomentumRegrow(0.9, 3), "every": 4},
+        {"regrow": rules.MomentumRegrow(0.9, 3), "every": 2},
         {"prune": "magnitude_gradient"},
         {"redistribute": "momentum"},
         {"redistribute": "momentum", "regrow": "momentum", "every": 3},
-        {"shrink": tts.GradualMagnitude(0.1, 8, initial_density=0.3)},
-        {"shrink": tts.ImportancePrune(20, every=2, start=0), "redistribute": "momentum"},
-        {"fraction": tts.Cosine(0.5, 7), "stop": 6},
-        {"fraction": tts.ByEpoch(tts.Linear(0.5, 4), 2)},
+        {"shrink": rules.GradualMagnitude(0.1, 8, initial_density=0.3)},
+        {"shrink": rules.ImportancePrune(20, every=2, start=0), "redistribute": "momentum"},
+        {"fraction": schedules.Cosine(0.5, 7), "stop": 6},
+        {"fraction": schedules.ByEpoch(schedules.Linear(0.5, 4), 2)},
     ],
     ids=str,
 )
@@ -162,7 +163,7 @@ def test_every_rule_at_every_step(settings, kind: str, tmp_path: Path) -> None:
 
 @both_twins
 def test_both_kinds_of_layer_change_size_and_resume(layer_type, tmp_path: Path) -> None:
-    shrink = tts.GradualMagnitude(0.1, 8, initial_density=0.3)
+    shrink = rules.GradualMagnitude(0.1, 8, initial_density=0.3)
     start = evolving(OPTIMIZERS["adam"], layer_type=layer_type, shrink=shrink, regrow="gradient")
     check(start, tmp_path, range(0, STEPS, 2))
 
@@ -290,7 +291,7 @@ def test_a_fresh_process_goes_on(tmp_path: Path) -> None:
 def test_a_model_of_another_size_takes_the_saved_one() -> None:
     """The receiver has trained and evolved on its own, to other numbers of connections."""
     runs = [
-        evolving(OPTIMIZERS["adam"], shrink=tts.GradualMagnitude(density, 4, 0.3))(seed)
+        evolving(OPTIMIZERS["adam"], shrink=rules.GradualMagnitude(density, 4, 0.3))(seed)
         for seed, density in ((0, 0.1), (1, 0.2))
     ]
     for run in runs:

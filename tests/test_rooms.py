@@ -13,15 +13,18 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "torch_truly_sparse"
 
 # What each room may import from the package; its own modules always.
-ANYWHERE = {"_arguments"}  # these import nothing of the package
+ANYWHERE = {"_arguments", "_torch_internals"}  # these import nothing of the package
 ROOMS = {
     "_arguments": set(),
+    "_torch_internals": set(),
     "_library": set(),
     "ops": {"_library"},
     "topology": {"ops"},
     "functional": {"ops", "topology", "nn"},
     "nn": {"ops", "topology", "functional"},
-    "evolution": {"ops", "topology", "nn"},
+    "schedules": set(),
+    "evolution": {"ops", "topology", "nn", "schedules"},
+    "rules": {"evolution", "topology"},
     "convert": {"topology", "nn"},
     "interop": {"topology", "nn"},
     "distributed": {"evolution", "nn", "ops", "topology"},

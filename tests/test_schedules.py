@@ -7,7 +7,7 @@ import pytest
 from evolving_network import network, sgd, train_step
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.evolution import Constant
+from torch_truly_sparse import schedules
 
 
 @pytest.mark.parametrize("step", [0, 1, 30, 50, 99, 100, 101, 10**6])
@@ -16,12 +16,12 @@ def test_formulas(fraction: float, step: int) -> None:
     over = step >= 100
     cosine = 0 if over else fraction / 2 * (1 + math.cos(math.pi * step / 100))
     linear = 0 if over else fraction * (100 - step) / 100
-    assert tts.Cosine(fraction, 100)(step) == pytest.approx(cosine, abs=1e-15)
-    assert tts.Linear(fraction, 100)(step) == pytest.approx(linear, abs=1e-15)
-    assert Constant(fraction)(step) == fraction
+    assert schedules.Cosine(fraction, 100)(step) == pytest.approx(cosine, abs=1e-15)
+    assert schedules.Linear(fraction, 100)(step) == pytest.approx(linear, abs=1e-15)
+    assert schedules.Constant(fraction)(step) == fraction
 
 
-@pytest.mark.parametrize("kind", [tts.Cosine, tts.Linear])
+@pytest.mark.parametrize("kind", [schedules.Cosine, schedules.Linear])
 def test_fractions_fall_from_the_first_to_nothing(kind) -> None:
     values = [kind(0.4, 50)(step) for step in range(60)]
     assert values[0] == 0.4
@@ -33,36 +33,44 @@ def test_fractions_fall_from_the_first_to_nothing(kind) -> None:
 def test_by_epoch_each_evolution_gets_the_fraction_of_its_epoch(epochs: int) -> None:
     model = network()
     optimizer = sgd(model)
-    schedule = tts.ByEpoch(tts.Linear(0.5, epochs), steps_per_epoch=3)
+    schedule = schedules.ByEpoch(schedules.Linear(0.5, epochs), steps_per_epoch=3)
     evolution = tts.SparseEvolution(model, optimizer, fraction=schedule, every=3)
     for step in range(3 * 6):
         train_step(model, optimizer, seed=step)
     fractions = [record.fraction for record in evolution.history]
-    assert fractions == [tts.Linear(0.5, epochs)(epoch) for epoch in range(1, 6)]
+    assert fractions == [schedules.Linear(0.5, epochs)(epoch) for epoch in range(1, 6)]
 
 
 def test_by_step_the_schedule_sees_optimizer_steps_and_stop_is_kept() -> None:
     model = network()
     optimizer = sgd(model)
     evolution = tts.SparseEvolution(
-        model, optimizer, fraction=tts.Cosine(0.5, 20), every=3, stop=10
+        model, optimizer, fraction=schedules.Cosine(0.5, 20), every=3, stop=10
     )
     for step in range(15):
         train_step(model, optimizer, seed=step)
     fractions = [(record.step, record.fraction) for record in evolution.history]
-    assert fractions == [(step, tts.Cosine(0.5, 20)(step)) for step in (4, 7, 10)]
+    assert fractions == [(step, schedules.Cosine(0.5, 20)(step)) for step in (4, 7, 10)]
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tts.Cosine(1.5, 10), ValueError, r"`fraction` must lie in \[0, 1\], got 1.5"),
-        (lambda: tts.Cosine(math.nan, 10), ValueError, "`fraction` must lie in"),
-        (lambda: tts.Linear(-0.1, 10), ValueError, "`fraction` must lie in"),
-        (lambda: tts.Cosine(0.3, 0), ValueError, "`end` must be at least 1, got 0"),
-        (lambda: tts.Linear(0.3, 7.5), TypeError, "`end` must be an int, got float"),
-        (lambda: tts.Linear(0.3, True), TypeError, "`end` must be an int, got bool"),
-        (lambda: tts.ByEpoch(tts.Linear(0.3, 5), 0), ValueError, "`steps_per_epoch` must be at"),
+        (
+            lambda: schedules.Cosine(1.5, 10),
+            ValueError,
+            r"`fraction` must lie in \[0, 1\], got 1.5",
+        ),
+        (lambda: schedules.Cosine(math.nan, 10), ValueError, "`fraction` must lie in"),
+        (lambda: schedules.Linear(-0.1, 10), ValueError, "`fraction` must lie in"),
+        (lambda: schedules.Cosine(0.3, 0), ValueError, "`end` must be at least 1, got 0"),
+        (lambda: schedules.Linear(0.3, 7.5), TypeError, "`end` must be an int, got float"),
+        (lambda: schedules.Linear(0.3, True), TypeError, "`end` must be an int, got bool"),
+        (
+            lambda: schedules.ByEpoch(schedules.Linear(0.3, 5), 0),
+            ValueError,
+            "`steps_per_epoch` must be at",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(make, error, message) -> None:

@@ -9,6 +9,7 @@ from evolving_network import both_twins, network, seeded, sgd, train_step, view
 from torch import nn
 
 import torch_truly_sparse as tts
+from torch_truly_sparse import rules
 
 
 @both_twins
@@ -20,14 +21,16 @@ def test_weak_neurons_are_those_of_numpys_percentile(layer_type, percentile: flo
     dense[rows, columns] = layer.gather(layer.weight_parameter.detach())
     importance = dense.abs().sum(1).numpy()
     weak = importance <= np.percentile(importance, percentile)
-    rule = tts.ImportancePrune(percentile, every=1, start=0)
+    rule = rules.ImportancePrune(percentile, every=1, start=0)
     dropped = rule.select(view(layer, evolutions=1), generator=None)
     assert dropped.tolist() == weak[rows.numpy()].tolist()
     assert 0 < weak.sum() <= 41
 
 
-@pytest.mark.parametrize("rule", [tts.ImportancePrune(), tts.ImportancePrune.parallel()], ids=repr)
-def test_neurons_are_cut_at_the_epochs_of_the_reference(rule: tts.ImportancePrune) -> None:
+@pytest.mark.parametrize(
+    "rule", [rules.ImportancePrune(), rules.ImportancePrune.parallel()], ids=repr
+)
+def test_neurons_are_cut_at_the_epochs_of_the_reference(rule: rules.ImportancePrune) -> None:
     layer = tts.TrulySparseLinear(6, 5, nnz=20, generator=seeded())
     cut = [e for e in range(300) if rule.select(view(layer, evolutions=e), generator=None).any()]
     assert cut == [e for e in range(300) if e > 200 and e % rule.every == 0]
@@ -40,7 +43,11 @@ def test_a_network_loses_neurons_and_the_output_layer_none(layer_type) -> None:
     model = network(layer_type)
     optimizer = sgd(model)
     evolution = tts.SparseEvolution(
-        model, optimizer, shrink=tts.ImportancePrune(50, every=2, start=1), fraction=0, every=1
+        model,
+        optimizer,
+        shrink=rules.ImportancePrune(50, every=2, start=1),
+        fraction=0,
+        every=1,
     )
     sizes = []
     for step in range(8):
@@ -63,9 +70,9 @@ def test_the_exchange_goes_on_among_what_remains() -> None:
         model,
         sgd(model),
         prune="magnitude",
-        shrink=tts.GradualMagnitude(initial_density=0.3, final_density=0.1, end=1),
+        shrink=rules.GradualMagnitude(initial_density=0.3, final_density=0.1, end=1),
         fraction=0.5,
-        regrow=tts.RandomRegrow("zeros"),
+        regrow=rules.RandomRegrow("zeros"),
     )
     evolution.steps = 1
     largest = [layer.values.detach().abs().sort().values for layer in (model[0], model[2])]
@@ -83,7 +90,7 @@ def test_the_exchange_goes_on_among_what_remains() -> None:
 def test_a_dense_layer_becomes_as_sparse_as_the_cubic_schedule_says() -> None:
     layer = tts.TrulySparseLinear(10, 10, density=1.0, generator=seeded())
     optimizer = sgd(layer)
-    rule = tts.GradualMagnitude(final_density=0.1, start=2, end=12)
+    rule = rules.GradualMagnitude(final_density=0.1, start=2, end=12)
     evolution = tts.SparseEvolution(layer, optimizer, shrink=rule, fraction=0, every=1)
     for _ in range(14):
         optimizer.zero_grad()
@@ -100,14 +107,38 @@ def test_a_dense_layer_becomes_as_sparse_as_the_cubic_schedule_says() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: tts.ImportancePrune(101), ValueError, r"`percentile` must lie in \[0, 100\]"),
-        (lambda: tts.ImportancePrune(math.nan), ValueError, "`percentile` must lie"),
-        (lambda: tts.ImportancePrune(every=0), ValueError, "`every` must be at least 1, got 0"),
-        (lambda: tts.ImportancePrune(start=1.0), TypeError, "`start` must be an int, got float"),
-        (lambda: tts.GradualMagnitude(1.1, 10), ValueError, "`final_density` must lie in"),
-        (lambda: tts.GradualMagnitude(0.5, 10, 0.4), ValueError, "`final_density` must lie in"),
-        (lambda: tts.GradualMagnitude(0.5, 10, 1.4), ValueError, "`initial_density` must lie in"),
-        (lambda: tts.GradualMagnitude(0.5, 10, start=10), ValueError, "0 <= start < end, got 10"),
+        (
+            lambda: rules.ImportancePrune(101),
+            ValueError,
+            r"`percentile` must lie in \[0, 100\]",
+        ),
+        (lambda: rules.ImportancePrune(math.nan), ValueError, "`percentile` must lie"),
+        (
+            lambda: rules.ImportancePrune(every=0),
+            ValueError,
+            "`every` must be at least 1, got 0",
+        ),
+        (
+            lambda: rules.ImportancePrune(start=1.0),
+            TypeError,
+            "`start` must be an int, got float",
+        ),
+        (lambda: rules.GradualMagnitude(1.1, 10), ValueError, "`final_density` must lie in"),
+        (
+            lambda: rules.GradualMagnitude(0.5, 10, 0.4),
+            ValueError,
+            "`final_density` must lie in",
+        ),
+        (
+            lambda: rules.GradualMagnitude(0.5, 10, 1.4),
+            ValueError,
+            "`initial_density` must lie in",
+        ),
+        (
+            lambda: rules.GradualMagnitude(0.5, 10, start=10),
+            ValueError,
+            "0 <= start < end, got 10",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(make, error, message) -> None:
@@ -118,7 +149,7 @@ def test_settings_out_of_range_are_refused(make, error, message) -> None:
 def test_a_dense_head_is_the_output_so_that_every_sparse_layer_is_hidden() -> None:
     seen = {}
 
-    class Note(tts.evolution.ShrinkRule):
+    class Note(rules.ShrinkRule):
         def select(self, view, *, generator):
             seen[view.name] = view.is_output
             return torch.zeros(view.nnz, dtype=torch.bool)

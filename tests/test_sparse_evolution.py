@@ -20,7 +20,7 @@ from evolving_network import (
 from torch import nn, optim
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.topology import check_indices
+from torch_truly_sparse import Topology, rules
 
 # What an evolution keeps
 
@@ -38,11 +38,11 @@ SHAPES = {  # in_features, out_features, nnz
 }
 
 
-@pytest.mark.parametrize("prune", [tts.SignSplitMagnitude(), tts.MagnitudePrune()])
+@pytest.mark.parametrize("prune", [rules.SignSplitMagnitude(), rules.MagnitudePrune()])
 @pytest.mark.parametrize("fraction", [0, 0.3, 1])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_topology_stays_sorted_unique_in_range_and_of_the_same_size(
-    shape: str, fraction: float, prune: tts.PruneRule
+    shape: str, fraction: float, prune: rules.PruneRule
 ) -> None:
     in_features, out_features, nnz = SHAPES[shape]
     layer = tts.TrulySparseLinear(in_features, out_features, nnz=nnz, generator=seeded())
@@ -53,7 +53,7 @@ def test_topology_stays_sorted_unique_in_range_and_of_the_same_size(
     before = positions(layer)
     for _ in range(20):
         record = evolution.step()
-        check_indices(layer.indices, out_features, in_features)
+        Topology.from_indices(layer.indices, (out_features, in_features))
         assert layer.nnz == layer.indices.shape[1] == record.layers[0].nnz == nnz
         assert record.pruned == record.regrown
     assert layer.indices.dtype == dtype
@@ -68,7 +68,7 @@ def test_survivors_and_the_bias_keep_their_numbers(layer_type) -> None:
     optimizer = sgd(model)
     train_step(model, optimizer)
     layer = model[0]
-    prune = tts.MagnitudePrune()
+    prune = rules.MagnitudePrune()
     weights = layer.gather(layer.weight_parameter.detach()).clone()
     kept = ~prune.select(view(layer), 0.3, generator=None)
     before = dict(zip(positions(layer), weights.tolist(), strict=True))
@@ -87,7 +87,7 @@ def test_accumulated_gradients_stay_with_their_connections(layer_type) -> None:
     def gradients(passes: list[int], evolve_after: int) -> dict[int, float]:
         """Add up gradients over some passes; the topology changes after one of them."""
         layer = layer_type(6, 5, nnz=20, dtype=torch.float64, generator=seeded())
-        regrow = tts.RandomRegrow("zeros")
+        regrow = rules.RandomRegrow("zeros")
         evolution = tts.SparseEvolution(layer, sgd(layer), regrow=regrow, generator=seeded(9))
         for number in range(2):
             if number in passes:
@@ -263,7 +263,7 @@ def test_excluded_layers_stay_as_they_are(exclude, left) -> None:
     model = nn.ModuleDict({"body": network(), "head": tts.TrulySparseLinear(5, 6, nnz=10)})
     before = copy.deepcopy(model)
     tts.SparseEvolution(model, sgd(model), exclude=exclude).step()
-    layers = {n: m for n, m in model.named_modules() if isinstance(m, tts.SparseLayer)}
+    layers = {n: m for n, m in model.named_modules() if isinstance(m, tts.nn.SparseLayer)}
     changed = [n for n, m in layers.items() if positions(m) != positions(before.get_submodule(n))]
     assert changed == left
 

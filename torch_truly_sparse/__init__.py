@@ -2,60 +2,35 @@
 
 from importlib.metadata import version as _version
 
-from . import checkpoint, convert, distributed, evolution, functional, interop, nn, topology
-from ._library import active_isa
-from .convert import densify, load_dense_state_dict, sparsify, summary
-from .evolution import (
-    ByEpoch,
-    CandidateGradientRegrow,
-    Cosine,
-    EvolutionRecord,
-    GradientRegrow,
-    GradualMagnitude,
-    ImportancePrune,
-    Linear,
-    MagnitudeGradientPrune,
-    MagnitudePrune,
-    MomentumRedistribution,
-    MomentumRegrow,
-    PruneRule,
-    RandomPrune,
-    RandomRegrow,
-    RegrowRule,
-    SignSplitMagnitude,
-    SparseEvolution,
-    mest,
-    rigl,
-    set_evolution,
-    sparse_momentum,
+from . import (
+    checkpoint,
+    convert,
+    distributed,
+    evolution,
+    functional,
+    interop,
+    nn,
+    rules,
+    schedules,
+    topology,
 )
-from .nn import AllReLU, AveragedModel, MaskedLinear, SparseLayer, TrulySparseLinear
+from ._library import active_isa
+from .convert import densify, sparsify, summary
+from .evolution.methods import MEST, SET, RigL, SparseMomentum
+from .evolution.sparse_evolution import SparseEvolution
+from .nn import MaskedLinear, TrulySparseLinear
+from .topology import Topology
 
 __version__ = _version("torch_truly_sparse")
 
 __all__ = [
-    "AllReLU",
-    "AveragedModel",
-    "ByEpoch",
-    "CandidateGradientRegrow",
-    "Cosine",
-    "EvolutionRecord",
-    "GradientRegrow",
-    "GradualMagnitude",
-    "ImportancePrune",
-    "Linear",
-    "MagnitudeGradientPrune",
-    "MagnitudePrune",
+    "MEST",
+    "SET",
     "MaskedLinear",
-    "MomentumRedistribution",
-    "MomentumRegrow",
-    "PruneRule",
-    "RandomPrune",
-    "RandomRegrow",
-    "RegrowRule",
-    "SignSplitMagnitude",
+    "RigL",
     "SparseEvolution",
-    "SparseLayer",
+    "SparseMomentum",
+    "Topology",
     "TrulySparseLinear",
     "active_isa",
     "checkpoint",
@@ -65,12 +40,9 @@ __all__ = [
     "evolution",
     "functional",
     "interop",
-    "load_dense_state_dict",
-    "mest",
     "nn",
-    "rigl",
-    "set_evolution",
-    "sparse_momentum",
+    "rules",
+    "schedules",
     "sparsify",
     "summary",
     "topology",

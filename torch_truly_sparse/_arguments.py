@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, SupportsFloat, SupportsIndex
+from collections.abc import Mapping
+from typing import Any, SupportsFloat, SupportsIndex, TypeVar, cast
 
 import torch
 from torch import Tensor
+
+_Kind = TypeVar("_Kind")
 
 
 def as_int(value: SupportsIndex | None, name: str, *, least: int | None = None) -> int:
@@ -103,3 +106,28 @@ def check_tensor(given: Any, name: str, shape: tuple[int, ...]) -> Tensor:
     if given.shape != shape:
         raise ValueError(f"`{name}` must have shape {shape}, got {tuple(given.shape)}")
     return given
+
+
+def as_instance(
+    value: str | _Kind, name: str, kind: type[Any], named: Mapping[str, _Kind]
+) -> _Kind:
+    """Return an object of a class: the argument itself, or the object that its name stands for.
+
+    Args:
+        value: the argument.
+        name: of the argument, for the error.
+        kind: the class.
+        named: the objects that can be asked for by name.
+
+    Raises:
+        TypeError: the value is neither a name nor an object of the class.
+        ValueError: there is no such name.
+    """
+    if isinstance(value, str):
+        if value not in named:
+            raise ValueError(f"`{name}` must be one of {', '.join(named)}, got {value!r}")
+        return named[value]
+    if isinstance(value, kind):
+        return cast(_Kind, value)
+    hint = f"; write {value.__name__}()" if isinstance(value, type) else ""
+    raise TypeError(f"`{name}` must be a {kind.__name__} or its name, got {value!r}{hint}")

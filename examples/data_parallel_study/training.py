@@ -126,7 +126,9 @@ def evolving(
     model: nn.Module, optimizer: torch.optim.Optimizer, settings: Settings, every: int, seed: int
 ) -> tts.SparseEvolution:
     """Evolve once an epoch, never after the last."""
-    regrow = tts.RandomRegrow("linear_uniform") if settings.regrow == "random" else settings.regrow
+    regrow = (
+        tts.rules.RandomRegrow("linear_uniform") if settings.regrow == "random" else settings.regrow
+    )
     return tts.SparseEvolution(
         model,
         optimizer,

@@ -47,7 +47,7 @@ def train(
         tts.SparseEvolution(
             model,
             optimizer,
-            regrow=tts.RandomRegrow("zeros"),
+            regrow=tts.rules.RandomRegrow("zeros"),
             every=settings.evolve_every,
             stop=3 * settings.steps // 4,
             generator=torch.Generator().manual_seed(settings.seed),

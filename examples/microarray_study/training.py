@@ -92,8 +92,8 @@ def evolve_each_epoch(
     return tts.SparseEvolution(
         network,
         optimizer,
-        prune=tts.SignSplitMagnitude(),
-        regrow=tts.RandomRegrow(INIT),
+        prune=tts.rules.SignSplitMagnitude(),
+        regrow=tts.rules.RandomRegrow(INIT),
         fraction=settings.fraction,
         every=steps_per_epoch,
         generator=torch.Generator().manual_seed(seed),

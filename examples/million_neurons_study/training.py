@@ -86,8 +86,8 @@ def run(settings: Settings, parts: Parts, on_step: Callable[[float | None], None
         evolution = tts.SparseEvolution(
             network,
             optimizer,
-            prune=tts.SignSplitMagnitude(),
-            regrow=tts.RandomRegrow(INIT),
+            prune=tts.rules.SignSplitMagnitude(),
+            regrow=tts.rules.RandomRegrow(INIT),
             fraction=settings.fraction,
             generator=torch.Generator().manual_seed(settings.seed),
         )

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..nn import TrulySparseLinear
-from ..topology import check_indices
+from ..nn.conversion import weights_at
+from ..topology import Topology
 
 
 class IncompatibleKeys(NamedTuple):
@@ -73,8 +74,7 @@ def load_dense_state_dict(
         if problem:
             problems.append(problem)
             continue
-        rows, columns = layer.indices.to(weight.device).long()
-        entries[prefix + "values"] = weight[rows, columns]
+        entries[prefix + "values"] = weights_at(weight, layer.topology)
         entries[prefix + "indices"] = layer.indices
     own = model.state_dict()
     for key, tensor in own.items():
@@ -106,10 +106,10 @@ def _sparse_problems(
         return [f"`{prefix}{absent[0]}` is missing: values mean nothing without their positions"]
     indices = entries[prefix + "indices"]
     try:
-        check_indices(indices, layer.out_features, layer.in_features)
+        topology = Topology.from_indices(indices, (layer.out_features, layer.in_features))
     except (TypeError, ValueError) as error:
         return [f"`{prefix}indices`: {error}"]
-    problem = _problem(prefix + "values", entries[prefix + "values"], (indices.shape[1],))
+    problem = _problem(prefix + "values", entries[prefix + "values"], (topology.nnz,))
     return [problem] if problem else []
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..nn import TrulySparseLinear
-from ..topology import Distribution, from_positions
+from ..nn.conversion import weights_at
+from ..topology import Distribution, Topology
 from .replaceable import Parts, parts_of
 
 
@@ -37,7 +38,7 @@ def draw(
         dtype=parts.weight.dtype,
     ).to_empty(device=device)
     shape = (linear.out_features, linear.in_features)
-    layer.replace_topology(shares.draw(shape, nnz, generator=generator).to(device))
+    layer.replace_topology(shares.draw(shape, nnz, generator=generator))
     layer.reset_parameters(generator=generator)
     if layer.bias is not None and parts.bias is not None and not parts.bias.is_meta:
         layer.bias.copy_(parts.bias)
@@ -54,20 +55,15 @@ def keep_nonzero(linear: nn.Linear) -> TrulySparseLinear | None:
     """Keep the weights that are not masked, or without a mask not 0; None if that is all."""
     parts = parts_of(linear)
     there = (parts.weight if parts.mask is None else parts.mask) != 0
-    positions = there.flatten().nonzero().squeeze(1)
-    if positions.shape[0] == there.numel():
+    topology = Topology.from_mask(there)
+    if topology.nnz == there.numel():
         return None
-    return _of_topology(linear, parts, from_positions(positions, *parts.weight.shape))
+    return _of_topology(linear, parts, topology)
 
 
-def _of_topology(linear: nn.Linear, parts: Parts, indices: Tensor) -> TrulySparseLinear:
-    layer = TrulySparseLinear.from_indices(
-        indices,
-        parts.weight[indices[0].long(), indices[1].long()],
-        parts.bias,
-        out_features=linear.out_features,
-        in_features=linear.in_features,
-    )
+def _of_topology(linear: nn.Linear, parts: Parts, topology: Topology) -> TrulySparseLinear:
+    weights = weights_at(parts.weight, topology)
+    layer = TrulySparseLinear.from_topology(topology, weights, parts.bias)
     return _like(layer, linear, parts)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._arguments import as_int
 from ..nn import SparseLayer
 from ..ops import mark_smallest
-from ..topology import from_positions, to_positions
+from ..topology import Topology
 from .group import check_unwrapped
 
 Copy = TypeVar("Copy", bound=nn.Module | Mapping[str, Tensor])
@@ -151,16 +151,16 @@ def other_tensors(model: nn.Module) -> dict[str, Tensor]:
 def connections(layer: SparseLayer) -> tuple[Tensor, Tensor]:
     """A layer's positions and weights."""
     weights = layer.gather(layer.weight_parameter.detach())
-    return to_positions(layer.indices, layer.in_features), weights
+    return layer.topology.positions(), weights
 
 
 def put(layer: SparseLayer, positions: Tensor, weights: Tensor) -> None:
     """Give a layer other connections, of any number."""
-    indices = from_positions(positions, layer.out_features, layer.in_features)
-    if indices.shape[1] == layer.nnz:
-        layer.replace_topology(indices)
+    topology = Topology.from_positions(positions, (layer.out_features, layer.in_features))
+    if topology.nnz == layer.nnz:
+        layer.replace_topology(topology)
     else:
-        layer.resize_topology(indices)
+        layer.resize_topology(topology)
     layer.scatter_(layer.weight_parameter, weights)
 
 
@@ -243,21 +243,23 @@ def _merge_states(states: list[Mapping[str, Tensor]], nnz: Counts) -> dict[str, 
     for prefix in prefixes:
         name = prefix.removesuffix(".")
         indices = [state[prefix + "indices"] for state in states]
-        count = count_to_keep([each.shape[1] for each in indices], nnz, name)
         # A state dict does not say how wide a layer is; to tell positions apart this will do.
         rows, columns = (
             max((int(each[row].max()) + 1 for each in indices if each.shape[1]), default=1)
             for row in (0, 1)
         )
+        topologies = [Topology.from_indices(each, (rows, columns)) for each in indices]
+        count = count_to_keep([each.nnz for each in topologies], nnz, name)
         positions, weights = merge_connections(
             (
-                (to_positions(each, columns), state[prefix + "values"].detach())
-                for each, state in zip(indices, states, strict=True)
+                (each.positions(), state[prefix + "values"].detach())
+                for each, state in zip(topologies, states, strict=True)
             ),
             len(states),
             count,
             name,
         )
-        merged[prefix + "indices"] = from_positions(positions, rows, columns).to(indices[0].dtype)
+        union = Topology.from_positions(positions, (rows, columns))
+        merged[prefix + "indices"] = union.indices.to(indices[0].dtype)
         merged[prefix + "values"] = weights
     return {key: merged[key] for key in first}

@@ -8,8 +8,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .._torch_internals import let_data_parallel_ignore
 from ..evolution.ranks import Ranks, join, leave
 from ..nn import SparseLayer
+from ..topology import Topology
 from .group import check_group, check_same_on_all, check_unwrapped
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -65,10 +67,7 @@ def prepare(model: Model, process_group: dist.ProcessGroup | None = None) -> Mod
         if key not in topologies:
             tensor.copy_(_from_first(tensor, process_group))
 
-    ignored = {*getattr(model, "_ddp_params_and_buffers_to_ignore", ()), *topologies}
-    nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
-        model, sorted(ignored)
-    )
+    let_data_parallel_ignore(model, topologies)
     ranks = Ranks(process_group, next(iter(layers.values())).weight_parameter.device)
     ranks.check_same(layers)
     for layer in layers.values():
@@ -127,12 +126,13 @@ def _receive_topology(layer: SparseLayer, group: dist.ProcessGroup | None) -> No
     indices = layer.indices
     if indices.shape[1] != int(nnz):
         indices = indices.new_empty((2, int(nnz)))
-    indices = _from_first(indices, group)
-    if int(nnz) == layer.nnz:
-        layer.replace_topology(indices)
+    shape = (layer.out_features, layer.in_features)
+    topology = Topology.from_indices(_from_first(indices, group), shape)
+    if topology.nnz == layer.nnz:
+        layer.replace_topology(topology)
     else:
         layer.nnz_fixed_by = None  # an earlier group's
-        layer.resize_topology(indices)
+        layer.resize_topology(topology)
 
 
 def _from_first(tensor: Tensor, group: dist.ProcessGroup | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,16 +11,15 @@ import torch
 from torch import Tensor
 
 from ..nn import SparseLayer
-from ..ops import from_positions, to_positions
+from ..ops import from_positions
+from ..topology import Topology, TopologyChange, move_entries
 from .layer_view import LayerView
 from .optimizer_state import fresh_entry, group_of, positional_state
 from .prune import PruneRule
 from .ranks import Alone
 from .record import LayerRecord
 from .regrow import RegrowRule
-from .resize import resize
 from .shrink import ShrinkRule
-from .topology_change import TopologyChange, move_entries
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,43 @@ class LayerStep:
     def _replace_topology(self) -> Tensor:
         """Put the next topology in place; returns where its connections come from."""
         change = self._change()
-        self.layer.replace_topology(change.indices)
-        return change.source  # the indices themselves are free again
+        self.layer.replace_topology(change.topology)
+        return change.source  # the next topology itself is free again
 
     def _change(self) -> TopologyChange:
-        layer = self.layer
-        return TopologyChange.merge(
-            layer.indices, self.dropped, self.regrown, layer.out_features, layer.in_features
-        )
+        return self.layer.topology.replace(self.dropped, self.regrown)
+
+
+@torch.no_grad()
+def resize(
+    layer: SparseLayer, change: TopologyChange, followers: Sequence[tuple[Tensor, Tensor | float]]
+) -> None:
+    """Apply a change of topology that may change the number of connections.
+
+    The parameter, its gradient and the optimizer's state entries stay the same objects, with
+    memory of another size beneath them, so nobody is left with a stale one.
+
+    Args:
+        layer: the layer.
+        change: its next topology.
+        followers: the layer's `weight_parameter`, its `grad` and all state entries of its shape,
+            each with the entries of new connections, (number grown,) or one number for all.
+
+    Raises:
+        ValueError: the layer's nnz is fixed (`SparseLayer.nnz_fixed_by`); nothing is changed.
+
+    Cost: O(nnz).
+    """
+    parameter = layer.weight_parameter
+    gradient = parameter.grad
+    moved = [(tensor, change.move(layer.gather(tensor), fresh)) for tensor, fresh in followers]
+    layer.resize_topology(change.topology)
+    for tensor, entries in moved:
+        if tensor.shape == parameter.shape:
+            layer.scatter_(tensor, entries)
+        else:
+            tensor.data = entries
+    parameter.grad = gradient
 
 
 @dataclass(frozen=True)
@@ -152,17 +181,15 @@ def plan_regrow(
     if pruned.kept + count != layer.nnz:
         layer.check_resizable()
 
-    indices, dropped, in_features = layer.indices, pruned.dropped, layer.in_features
-    survivors = to_positions(indices, dropped, pruned.kept, in_features)
+    topology, dropped = layer.topology, pruned.dropped
+    survivors = topology.survivors(dropped, pruned.kept)
     regrown = ranks.decide(partial(_select, regrow, view, survivors, count, generator))
     del survivors
     try:
-        following = TopologyChange.merge(
-            indices, dropped, regrown, layer.out_features, in_features
-        ).indices
+        following = topology.replace(dropped, regrown).topology
     except ValueError as error:
         raise ValueError(f"layer {name!r}, `select` of {_named(regrow)}: {error}") from error
-    connections = from_positions(regrown, layer.out_features, in_features, following.dtype)
+    connections = from_positions(regrown, topology.shape, following.indices.dtype)
     new_weights = ranks.decide(partial(_draw, regrow, view, connections, following, generator))
     del connections, following
 
@@ -190,10 +217,10 @@ def _draw(
     regrow: RegrowRule,
     view: LayerView,
     connections: Tensor,
-    indices: Tensor,
+    topology: Topology,
     generator: torch.Generator | None,
 ) -> Tensor:
-    weights = regrow.draw_weights(view, connections, indices, generator=generator)
+    weights = regrow.draw_weights(view, connections, topology, generator=generator)
     count = connections.shape[1]
     return _checked(weights, view.dtype, count, f"`draw_weights` of {_named(regrow)}", view.name)
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..nn import SparseLayer
-from ..topology import to_positions
-from .captured_gradient import CapturedGradient, Pass, Reduce, identity
+from ..topology import Topology
+from .gradient import CapturedGradient, Pass, Reduce
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class LayerView:
         is_output: whether the layer is the last linear one of the model.
         captured: what the layer's gradient was made of in the last optimizer steps, oldest first;
             see `captured_gradient`.
-        reduce: averages a block of gradients across processes.
+        reduce: averages a block of gradients across processes; None where there is one process.
 
     Example:
         >>> from torch_truly_sparse import TrulySparseLinear
@@ -49,7 +49,7 @@ class LayerView:
     evolutions: int = 0
     is_output: bool = False
     captured: tuple[tuple[Pass, ...], ...] = ()
-    reduce: Reduce = identity
+    reduce: Reduce | None = None
     _kept: Tensor | None = field(default=None, repr=False)
 
     @property
@@ -73,15 +73,13 @@ class LayerView:
         return self.layer.weight_parameter.dtype
 
     @property
-    def indices(self) -> Tensor:
-        """(2, nnz) the topology: output units above input units."""
-        indices = self.layer.indices
-        return indices if self._kept is None else indices[:, self._kept]
-
-    @property
-    def positions(self) -> Tensor:
-        """(nnz,) int64 position of each connection, `out * in_features + in`, increasing."""
-        return to_positions(self.indices, self.in_features)
+    def topology(self) -> Topology:
+        """Where the connections are: `topology.indices` (2, nnz), `topology.positions()` (nnz,)."""
+        topology = self.layer.topology
+        if self._kept is None:
+            return topology
+        # What is left of sorted and unique coordinates is sorted and unique.
+        return Topology(topology.indices[:, self._kept].contiguous(), topology.shape)
 
     @property
     def weights(self) -> Tensor:
@@ -167,7 +165,7 @@ class LayerView:
                 "and the evolution; give each pass a tensor of its own"
             )
         return CapturedGradient.of(
-            passes, self.out_features, self.in_features, self.dtype, self.reduce
+            passes, (self.out_features, self.in_features), self.dtype, self.reduce
         )
 
     def without(self, dropped: Tensor) -> LayerView:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .._arguments import as_instance
 from ..ops import mark_smallest, mark_weakest, sample
 from ..topology import draw_seed
 from .layer_view import LayerView
@@ -152,3 +153,16 @@ def smallest(scores: Tensor, count: int) -> Tensor:
     Cost: O(n), by a radix search; no sort.
     """
     return mark_smallest(scores, count)
+
+
+_NAMED: dict[str, PruneRule] = {
+    "sign_split": SignSplitMagnitude(),
+    "magnitude": MagnitudePrune(),
+    "magnitude_gradient": MagnitudeGradientPrune(),
+    "random": RandomPrune(),
+}
+
+
+def prune_rule(given: str | PruneRule) -> PruneRule:
+    """Look up a prune rule by name; a rule passes through. Errors: see `as_instance`."""
+    return as_instance(given, "prune", PruneRule, _NAMED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 
@@ -11,15 +10,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..nn import SparseLayer
-from .captured_gradient import identity
+from .gradient import Reduce
 
 
 class Alone:
     """One process: what it decides is decided. The form that `Ranks` has without a group."""
 
-    def reduce(self, block: Tensor) -> Tensor:
-        """Leave a block of gradients as it is."""
-        return identity(block)
+    @property
+    def reduce(self) -> Reduce | None:
+        """What averages a block of gradients over ranks: None, for one process needs nothing."""
+        return None
 
     def share_generator(self, generator: torch.Generator | None) -> torch.Generator | None:
         """Leave a generator as it is."""
@@ -55,8 +55,13 @@ class Ranks(Alone):
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
 
-    def reduce(self, block: Tensor) -> Tensor:
-        """Average a block of gradients in place: what DDP makes of the gradients that it sees."""
+    @property
+    def reduce(self) -> Reduce:
+        """What averages a block of gradients over ranks, as DDP does with those that it sees."""
+        return self._average
+
+    def _average(self, block: Tensor) -> Tensor:
+        """Average a block in place."""
         dist.all_reduce(block, group=self._group)
         return block.div_(self.size)
 
@@ -106,7 +111,7 @@ class Ranks(Alone):
 
         Cost: O(nnz) time, 8 bytes a layer and rank sent.
         """
-        hashes = self._gather([topology_hash(layer) for layer in layers.values()])
+        hashes = self._gather([layer.topology.fingerprint() for layer in layers.values()])
         for number, name in enumerate(layers):
             others = [r for r in range(self.size) if hashes[r][number] != hashes[0][number]]
             if others:
@@ -147,14 +152,6 @@ class Ranks(Alone):
             sent = sent.clone()  # a rule's answer may be shared with the layer
         dist.broadcast(sent, group=self._group, group_src=0)
         return sent.to(tensor.device)
-
-
-def topology_hash(layer: SparseLayer) -> int:
-    """Hash a topology to 64 bits: the same on all machines of one byte order, in O(nnz)."""
-    digest = hashlib.blake2b(digest_size=8)
-    for row in layer.indices.cpu():
-        digest.update(memoryview(row.contiguous().numpy()).cast("B"))
-    return int.from_bytes(digest.digest(), "little", signed=True)
 
 
 # Not an attribute of the layers: a copy or a pickle of a layer belongs to no group.

@@ -10,8 +10,9 @@ from fractions import Fraction
 
 import torch
 
+from .._arguments import as_instance
+from .gradient import one_thread
 from .layer_view import LayerView
-from .one_thread import one_thread
 
 
 class Redistribution(ABC):
@@ -103,3 +104,11 @@ def share_out(total: int, shares: Sequence[float], room: Sequence[int]) -> list[
             left -= room[layer]
         open_ = [layer for layer in open_ if layer not in full]
     return counts
+
+
+_NAMED: dict[str, Redistribution] = {"momentum": MomentumRedistribution()}
+
+
+def redistribution(given: str | Redistribution | None) -> Redistribution | None:
+    """Look up a redistribution by name; one and None pass through. Errors: see `as_instance`."""
+    return None if given is None else as_instance(given, "redistribute", Redistribution, _NAMED)

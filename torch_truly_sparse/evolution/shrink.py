@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._arguments import as_int
+from .._arguments import as_instance, as_int
 from .layer_view import LayerView
 from .prune import smallest
 
@@ -74,8 +74,8 @@ class ImportancePrune(ShrinkRule):
         """Choose as `ShrinkRule.select` says; deterministic."""
         due = view.evolutions > self.start and view.evolutions % self.every == 0
         if view.is_output or not due or not view.out_features:
-            return torch.zeros(view.nnz, dtype=torch.bool, device=view.indices.device)
-        rows = view.indices[0].long()
+            return torch.zeros(view.nnz, dtype=torch.bool, device=view.weights.device)
+        rows = view.topology.indices[0].long()
         importance = torch.zeros(view.out_features, dtype=torch.float64, device=rows.device)
         importance.index_add_(0, rows, view.weights.abs().double())
         # The percentile interpolates between two neurons; at or below it are those at or below
@@ -138,3 +138,11 @@ class GradualMagnitude(ShrinkRule):
         """Choose as `ShrinkRule.select` says; deterministic."""
         wanted = round(self.density(view.step) * view.out_features * view.in_features)
         return smallest(view.weights.abs(), max(view.nnz - wanted, 0))
+
+
+_NAMED: dict[str, ShrinkRule] = {"importance": ImportancePrune()}
+
+
+def shrink_rule(given: str | ShrinkRule | None) -> ShrinkRule | None:
+    """Look up a shrink rule by name; a rule and None pass through. Errors: see `as_instance`."""
+    return None if given is None else as_instance(given, "shrink", ShrinkRule, _NAMED)

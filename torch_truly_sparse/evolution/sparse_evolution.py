@@ -11,23 +11,20 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from .._arguments import as_float, check_generator
+from .._arguments import as_float, as_int, check_generator
 from ..nn import SparseLayer
-from .captured_gradient import Reduce
-from .gradient_capture import GradientCaptures
+from ..schedules import Schedule, as_schedule
+from .gradient import GradientCaptures, Reduce
 from .layer_step import LayerStep, plan_prune, plan_regrow
 from .layer_view import LayerView
 from .model_layers import find_layers, output_layer
 from .optimizer_state import check_supported, group_of
-from .prune import PruneRule
+from .prune import PruneRule, prune_rule
 from .ranks import ranks_of
 from .record import EvolutionRecord
-from .redistribution import Redistribution, share_out
-from .regrow import RegrowRule
-from .rule_names import prune_rule, redistribution, regrow_rule, shrink_rule
-from .schedules import Schedule, as_schedule
-from .shrink import ShrinkRule
-from .timetable import as_steps, next_evolution
+from .redistribution import Redistribution, redistribution, share_out
+from .regrow import RegrowRule, regrow_rule
+from .shrink import ShrinkRule, shrink_rule
 
 # Those whose hook is in place. The optimizers hold them; this only looks on.
 _live: weakref.WeakSet[SparseEvolution] = weakref.WeakSet()
@@ -73,8 +70,8 @@ class SparseEvolution:
     Attributes:
         history: one `EvolutionRecord` for each evolution.
         steps: optimizer steps seen. A step that a `torch.amp.GradScaler` skips does not count.
-        reduce: averages a block of gradients across processes before its largest are taken; the
-            identity unless the model was prepared for several, or it is set.
+        reduce: averages a block of gradients across processes before its largest entries are
+            taken; None for one process. It is set for a model that was prepared for several.
 
     Raises:
         TypeError: the optimizer's state cannot be followed, or an argument has the wrong type.
@@ -120,8 +117,8 @@ class SparseEvolution:
         self.shrink = shrink_rule(shrink)
         self.redistribute = redistribution(redistribute)
         self.fraction = as_schedule(fraction)
-        self.every = None if every is None else as_steps(every, "every")
-        self.stop = None if stop is None else as_steps(stop, "stop")
+        self.every = None if every is None else as_int(every, "every", least=1)
+        self.stop = None if stop is None else as_int(stop, "stop", least=1)
         self.generator = check_generator(generator)
         self.history: list[EvolutionRecord] = []
         self.steps = 0
@@ -129,7 +126,7 @@ class SparseEvolution:
         self._layers = find_layers(model, exclude)
         self._output = output_layer(model)
         self._ranks = ranks_of(self._layers)
-        self.reduce: Reduce = self._ranks.reduce
+        self.reduce: Reduce | None = self._ranks.reduce
         self._captures = GradientCaptures()
         check_supported(optimizer)
         for name, layer in self._layers.items():
@@ -266,12 +263,12 @@ class SparseEvolution:
             return
         self.steps += 1
         self._captures.end_step()
-        if self.steps == next_evolution(self.steps - 1, self.every, self.stop):
+        if self.steps == _next_evolution(self.steps - 1, self.every, self.stop):
             self.step()
         self._arm_if_due()
 
     def _arm_if_due(self) -> None:
-        upcoming = next_evolution(self.steps, self.every, self.stop)
+        upcoming = _next_evolution(self.steps, self.every, self.stop)
         if upcoming is not None and upcoming - self.steps <= self.regrow.gradient_steps:
             self.arm()
 
@@ -324,6 +321,26 @@ class SparseEvolution:
                         f"layer {shared[0]!r} already evolves with this optimizer and would "
                         "evolve twice; call `remove()` on the earlier SparseEvolution first"
                     )
+
+
+def _next_evolution(after: int, every: int | None, stop: int | None) -> int | None:
+    """Give the first step later than `after` at which the network evolves, or None.
+
+    Args:
+        after: an optimizer step, counted from 1; 0 is before the first.
+        every: evolve right after the first step of each interval of so many, but for the first
+            interval: every + 1, 2 every + 1, ...; None for never.
+        stop: the last step at which it may, or None for no end.
+
+    Example:
+        >>> [_next_evolution(after, every=3, stop=8) for after in (0, 3, 4, 6, 7)]
+        [4, 4, 7, 7, None]
+    """
+    if every is None:
+        return None
+    intervals = max(-(-after // every), 1)
+    step = intervals * every + 1
+    return step if stop is None or step <= stop else None
 
 
 def _skipped(optimizer: Optimizer) -> bool:

@@ -39,7 +39,7 @@ def apply(rule: Rule, topology: Csr, *operands: Tensor | None) -> Tensor:
         form = _Eager
     else:
         return rule.forward(parts, *operands)
-    output: Tensor = form.apply(rule, parts, *operands)  # type: ignore[no-untyped-call]
+    output: Tensor = form.apply(rule, parts, *operands)
     return output
 
 

@@ -26,7 +26,6 @@ from .fixed_fan_in import draw_inputs
 from .random import draw_seed
 from .sizes import Shape, check_size, index_dtype
 
-
 _UNKNOWN = -1
 """The version of indices in compiled code, which is not compared."""
 

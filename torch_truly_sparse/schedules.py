@@ -1,4 +1,7 @@
-"""How the fraction of replaced connections changes during training."""
+"""Schedules: how the fraction of replaced connections changes during training.
+
+A schedule is any function of the number of optimizer steps so far; these are the common ones.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, SupportsFloat
 
-from .._arguments import as_fraction
-from .timetable import as_steps
+from ._arguments import as_fraction, as_int
+
+__all__ = ["ByEpoch", "Constant", "Cosine", "Linear", "Schedule"]
 
 
 class Schedule(Protocol):
@@ -52,7 +56,7 @@ class Cosine:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fraction", as_fraction(self.fraction, "fraction"))
-        object.__setattr__(self, "end", as_steps(self.end, "end"))
+        object.__setattr__(self, "end", as_int(self.end, "end", least=1))
 
     def __call__(self, step: int) -> float:
         """Give the fraction after `step` steps."""
@@ -79,7 +83,7 @@ class Linear:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fraction", as_fraction(self.fraction, "fraction"))
-        object.__setattr__(self, "end", as_steps(self.end, "end"))
+        object.__setattr__(self, "end", as_int(self.end, "end", least=1))
 
     def __call__(self, step: int) -> float:
         """Give the fraction after `step` steps."""
@@ -105,7 +109,7 @@ class ByEpoch:
     steps_per_epoch: int
 
     def __post_init__(self) -> None:
-        steps = as_steps(self.steps_per_epoch, "steps_per_epoch")
+        steps = as_int(self.steps_per_epoch, "steps_per_epoch", least=1)
         object.__setattr__(self, "steps_per_epoch", steps)
 
     def __call__(self, step: int) -> float:

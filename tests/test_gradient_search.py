@@ -1,4 +1,4 @@
-"""A captured gradient comes in blocks: their sum, their memory, their threads."""
+"""A gradient comes in blocks: their sum, memory and threads, and the largest entries in them."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -6,9 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from evolving_network import seeded
+from oracles import by_sorting
 from torch import Tensor
 
-from torch_truly_sparse.evolution import CapturedGradient, captured_gradient
+from torch_truly_sparse.evolution.gradient import largest_empty_positions, search
+from torch_truly_sparse.rules import CapturedGradient
+
+DTYPE = torch.float64
 
 
 def test_several_passes_add_up_scaled() -> None:
@@ -32,7 +36,7 @@ def test_blocks_share_one_buffer_of_bounded_size() -> None:
     pointers = set()
     for first, block in gradient.blocks():
         pointers.add(block.data_ptr())
-        assert block.numel() <= captured_gradient.BLOCK
+        assert block.numel() <= search.BLOCK
         rows = first + block.shape[0]
     assert rows == 1000
     assert len(pointers) == 1
@@ -54,7 +58,7 @@ def test_the_number_of_threads_changes_no_bit(size: tuple[int, int]) -> None:
 
 @pytest.mark.usefixtures("_restores_threads")
 def test_blocks_on_threads_come_in_order_from_bounded_memory(monkeypatch) -> None:
-    monkeypatch.setattr(captured_gradient, "BLOCK", 30)
+    monkeypatch.setattr(search, "BLOCK", 30)
     gradient = CapturedGradient([(torch.ones(1, 300), torch.ones(1, 10))], [1.0], 300, 10)
     torch.set_num_threads(3)
     seen = []
@@ -75,7 +79,7 @@ def test_blocks_on_threads_come_in_order_from_bounded_memory(monkeypatch) -> Non
 @pytest.mark.usefixtures("_restores_threads")
 @pytest.mark.parametrize("leave", ["error", "early"])
 def test_threads_end_and_leave_torch_as_it_was(leave: str, monkeypatch) -> None:
-    monkeypatch.setattr(captured_gradient, "BLOCK", 30)
+    monkeypatch.setattr(search, "BLOCK", 30)
     gradient = CapturedGradient([(torch.ones(1, 300), torch.ones(1, 10))], [1.0], 300, 10)
     torch.set_num_threads(3)
     before = threading.active_count()
@@ -99,7 +103,7 @@ def test_threads_end_and_leave_torch_as_it_was(leave: str, monkeypatch) -> None:
 
 @pytest.mark.usefixtures("_restores_threads")
 def test_sums_across_processes_keep_to_one_thread_and_their_order(monkeypatch) -> None:
-    monkeypatch.setattr(captured_gradient, "BLOCK", 30)
+    monkeypatch.setattr(search, "BLOCK", 30)
     summed = []
 
     def reduce(block: Tensor) -> Tensor:
@@ -111,3 +115,63 @@ def test_sums_across_processes_keep_to_one_thread_and_their_order(monkeypatch) -
     torch.set_num_threads(3)
     assert list(gradient.map_blocks(lambda first, block: first)) == list(range(0, 300, 3))
     assert summed == [(threading.get_ident(), first) for first in range(0, 300, 3)]
+
+
+def gradient_of(dense: Tensor) -> CapturedGradient:
+    """A gradient that is a given matrix, by way of one pass with an identity for its input."""
+    out_features, in_features = dense.shape
+    eye = torch.eye(in_features, dtype=dense.dtype)
+    return CapturedGradient([(dense.t(), eye)], [1.0], out_features, in_features)
+
+
+SHAPES = [(7, 5), (1, 40), (40, 1), (1, 1), (13, 16), (0, 3), (3, 0)]
+
+
+@pytest.mark.parametrize("block", [1, 16, 40, 2**18])
+@pytest.mark.parametrize("size", SHAPES, ids=str)
+@pytest.mark.parametrize("kind", ["normal", "ties", "equal", "zero", "increasing"])
+def test_the_largest_are_those_of_the_whole_gradient(size, kind, block, monkeypatch) -> None:
+    monkeypatch.setattr(search, "BLOCK", block)
+    generator = seeded()
+    dense = {
+        "normal": torch.randn(size, dtype=DTYPE, generator=generator),
+        "ties": torch.randint(-2, 3, size, generator=generator).to(DTYPE),
+        "equal": torch.full(size, -0.5, dtype=DTYPE),
+        "zero": torch.zeros(size, dtype=DTYPE),
+        "increasing": torch.arange(size[0] * size[1], dtype=DTYPE).view(size),
+    }[kind]
+    population = dense.numel()
+    for taken in {0, population // 3, population}:
+        occupied = torch.randperm(population, generator=generator)[:taken].sort().values
+        for count in {
+            0,
+            1,
+            (population - taken) // 4,
+            (population - taken) // 2,
+            population - taken,
+        }:
+            if count > population - taken:
+                continue
+            found = largest_empty_positions(gradient_of(dense), occupied, count)
+            assert found.dtype == torch.int64
+            assert found.tolist() == by_sorting(dense, occupied, count)
+
+
+def test_more_than_the_empty_positions_is_refused() -> None:
+    with pytest.raises(ValueError, match="`count` must be at most the 2 empty positions, got 3"):
+        largest_empty_positions(gradient_of(torch.ones(2, 3)), torch.arange(4), 3)
+
+
+@pytest.mark.usefixtures("_restores_threads")
+def test_the_number_of_threads_changes_no_choice(monkeypatch) -> None:
+    monkeypatch.setattr(search, "BLOCK", 300)
+    generator = seeded()
+    passes = [[torch.randn(8, width, generator=generator) for width in (70, 60)] for _ in range(2)]
+    gradient = CapturedGradient([(dy.round(), x.round()) for dy, x in passes], [1.0, 1.0], 70, 60)
+    occupied = torch.arange(0, 4200, 3)
+    dense = sum(dy.t() @ x for dy, x in gradient.passes)
+    for threads in (1, 2, 3, 7):
+        torch.set_num_threads(threads)
+        found = largest_empty_positions(gradient, occupied, 500)
+        assert found.tolist() == by_sorting(dense, occupied, 500)
+        assert torch.get_num_threads() == threads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,28 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..nn import SparseLayer
-from .captured_gradient import Pass
+from ..._torch_internals import break_graph, current_backward, version_of
+from ...nn import SparseLayer
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One backward pass through a layer.
+
+    Attributes:
+        input: (*, in_features).
+        grad_output: (*, out_features) gradient of the loss in the layer's output.
+        version: of `input` in the forward pass, or None where torch counts none.
+    """
+
+    input: Tensor
+    grad_output: Tensor
+    version: int | None = None
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether the input has been changed in place since the forward pass."""
+        return self.version is not None and self.version != version_of(self.input)
 
 
 class GradientCapture:
@@ -77,12 +98,12 @@ class GradientCapture:
     def after_forward(self, input: Tensor, output: Tensor) -> None:
         """Wait for the gradient of this output."""
         if output.requires_grad:
-            version = None if input.is_inference() else input._version
+            version = None if input.is_inference() else version_of(input)
             hook = partial(self._on_gradient, input.detach(), version)
             self._handles.append(output.register_hook(hook))
 
     def _on_gradient(self, input: Tensor, version: int | None, grad_output: Tensor) -> None:
-        backward = torch._C._current_graph_task_id()
+        backward = current_backward()
         if backward not in self._under_way:
             gradient = self._parameter.grad
             if self._now and (gradient is None or not gradient.any()):
@@ -91,7 +112,7 @@ class GradientCapture:
         self._under_way[backward].append(Pass(input, grad_output.detach(), version))
 
     def _after_accumulation(self, _: Tensor) -> None:
-        self._now += self._under_way.pop(torch._C._current_graph_task_id(), [])
+        self._now += self._under_way.pop(current_backward(), [])
 
 
 class _ForwardHook:
@@ -109,9 +130,9 @@ class _ForwardHook:
     ) -> None:
         if self._capture is not None:
             if torch.compiler.is_compiling():
-                torch._dynamo.graph_break(
-                    msg="growth by gradient reads what passes through layers, which no graph "
-                    "holds: compile without `fullgraph=True`"
+                break_graph(
+                    "growth by gradient reads what passes through layers, which no graph holds: "
+                    "compile without `fullgraph=True`"
                 )
             self._capture.after_forward(args[0] if args else kwargs["input"], output)
 

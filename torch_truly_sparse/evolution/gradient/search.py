@@ -1,0 +1,294 @@
+"""The gradient at every position of a layer, in blocks, and the search for its largest entries."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from ...ops import empty_above, keep_largest, sddmm
+from ...topology import Shape, Topology
+from .capture import Pass
+
+# Averages a block of gradients across processes; the result may be the block itself.
+Reduce = Callable[[Tensor], Tensor]
+
+# Numbers in a block: 1 MiB in float32, so that what the product wrote is still in the second-level
+# cache when it is searched.
+BLOCK = 2**18
+
+# A thread takes a tenth of a millisecond to start and end, a block of a large layer several: for
+# fewer blocks than this it is not worth it.
+BLOCKS_A_THREAD = 4
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True)
+class CapturedGradient:
+    """The weight gradient of a layer, `sum of dY.T @ X over passes`, at every position.
+
+    Attributes:
+        passes: (batch, out_features) output gradient and (batch, in_features) input of each.
+        scales: what each counts.
+        shape: (out_features, in_features) of the layer.
+        reduce: averages a block across processes; None where there is one process.
+    """
+
+    passes: Sequence[tuple[Tensor, Tensor]]
+    scales: Sequence[float]
+    shape: Shape
+    reduce: Reduce | None = None
+
+    @classmethod
+    def of(
+        cls,
+        passes: Sequence[tuple[float, Pass]],
+        shape: Shape,
+        dtype: torch.dtype,
+        reduce: Reduce | None = None,
+    ) -> CapturedGradient:
+        """Bring passes of any leading dimensions and dtype (bfloat16, float16) into one form."""
+        out_features, in_features = shape
+        pairs = [
+            (
+                each.grad_output.reshape(-1, out_features).to(dtype),
+                each.input.reshape(-1, in_features).to(dtype),
+            )
+            for _, each in passes
+        ]
+        return cls(pairs, [scale for scale, _ in passes], shape, reduce)
+
+    def at(self, positions: Tensor) -> Tensor:
+        """Compute the gradient at some positions.
+
+        Args:
+            positions: (n,) int64, increasing.
+
+        Returns:
+            (n,), new memory.
+
+        Cost: O(n batch).
+        """
+        topology = Topology.from_positions(positions, self.shape)
+        total = torch.zeros(positions.shape, dtype=self._dtype, device=positions.device)
+        for (grad_output, input), scale in zip(self.passes, self.scales, strict=True):
+            total.add_(sddmm(topology, grad_output, input), alpha=scale)
+        return self._reduced(total)
+
+    def blocks(self) -> Iterator[tuple[int, Tensor]]:
+        """Compute the gradient of all positions, some output rows at a time.
+
+        Yields:
+            The first row of a block, and the block (rows, in_features), which is overwritten by
+            the next one.
+
+        Cost: O(out_features in_features batch) time, as for a dense layer; memory for one block of
+        about 1 MiB, and at least one row. The product runs on one thread: see `one_thread`.
+        """
+        buffer = self._buffer()
+        for first, last in self._row_ranges():
+            block = buffer[: last - first]
+            with one_thread():
+                self._multiply(first, block)
+            yield first, self._reduced(block)
+
+    def map_blocks(self, function: Callable[[int, Tensor], _Result]) -> Iterator[_Result]:
+        """Call `function(first row, block)` for the blocks of `blocks`; side by side on threads.
+
+        A block is computed as ever, by one thread, so no bit depends on how many there are; they
+        take different blocks. Where blocks are summed across processes, the order of the sums must
+        be the same in all of them, and there is one thread.
+
+        Args:
+            function: called by any thread, also by several at once; the block is overwritten once
+                it returns.
+
+        Yields:
+            What the function returned, in the order of the blocks.
+
+        Cost: as `blocks`; a block of memory for each thread, and the results of as many blocks.
+        """
+        ranges = self._row_ranges()
+        threads = min(torch.get_num_threads(), len(ranges) // BLOCKS_A_THREAD)
+        if threads < 2 or self.reduce is not None:
+            yield from (function(first, block) for first, block in self.blocks())
+            return
+        buffers = [self._buffer() for _ in range(threads)]
+
+        def compute(first: int, last: int) -> _Result:
+            buffer = buffers.pop()  # a list hands out and takes back without a lock of ours
+            try:
+                block = buffer[: last - first]
+                with torch.no_grad():
+                    self._multiply(first, block)
+                    return function(first, block)
+            finally:
+                buffers.append(buffer)
+
+        yield from map_in_order(compute, ranges, threads)
+
+    def _reduced(self, block: Tensor) -> Tensor:
+        return block if self.reduce is None else self.reduce(block)
+
+    def _row_ranges(self) -> list[tuple[int, int]]:
+        """Give the first row of each block, and the first one after it."""
+        out_features, in_features = self.shape
+        if not in_features:
+            return []
+        rows = self._block_rows
+        return [(first, min(first + rows, out_features)) for first in range(0, out_features, rows)]
+
+    def _multiply(self, first: int, block: Tensor) -> None:
+        """Write the gradient of the rows from `first` on into a block."""
+        last = first + block.shape[0]
+        for number, (grad_output, input) in enumerate(self.passes):
+            torch.addmm(
+                block,
+                grad_output[:, first:last].t(),
+                input,
+                beta=1 if number else 0,
+                alpha=self.scales[number],
+                out=block,
+            )
+
+    def _buffer(self) -> Tensor:
+        size = (self._block_rows, self.shape[1])
+        return torch.empty(size, dtype=self._dtype, device=self.passes[0][0].device)
+
+    @property
+    def _block_rows(self) -> int:
+        out_features, in_features = self.shape
+        return min(max(BLOCK // max(in_features, 1), 1), out_features)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.passes[0][0].dtype
+
+
+def largest_empty_positions(gradient: CapturedGradient, occupied: Tensor, count: int) -> Tensor:
+    """Find the `count` empty positions whose gradients are the largest by absolute value.
+
+    Of equal ones those with the lowest positions are taken; NaN counts as 0.
+
+    Args:
+        gradient: at every position of the layer.
+        occupied: (n,) int64 positions that are not empty, increasing.
+        count: how many to find, at most the number of empty positions.
+
+    Returns:
+        (count,) int64, increasing, new memory.
+
+    Raises:
+        ValueError: there are fewer empty positions.
+
+    Cost: O(out_features in_features batch) time; O(n + count) memory and a block
+    for each thread.
+    """
+    best = _RunningLargest(count, occupied)
+    if count:
+        out_features, in_features = gradient.shape
+        ends = torch.arange(out_features + 1, device=occupied.device)
+        row_ends = torch.searchsorted(occupied, ends.mul_(in_features)).tolist()
+
+        def search(first: int, block: Tensor) -> tuple[Tensor, Tensor]:
+            inside = occupied[row_ends[first] : row_ends[first + block.shape[0]]]
+            # The threshold of any moment will do: a lower one lets pass what is sorted out later.
+            return empty_above(block.reshape(-1), first * in_features, inside, best.threshold)
+
+        for found in gradient.map_blocks(search):
+            best.add(*found)
+    return best.positions()
+
+
+class _RunningLargest:
+    """Keeps the `count` largest of a stream whose positions increase.
+
+    What has been found is sorted out whenever it is three times as many as wanted: each costs O(1).
+    """
+
+    def __init__(self, count: int, occupied: Tensor) -> None:
+        self._count = count
+        self._found: list[tuple[Tensor, Tensor]] = []
+        self._total = 0
+        self._empty = occupied.new_empty(0)
+        self.threshold = -1.0
+
+    def add(self, positions: Tensor, magnitudes: Tensor) -> None:
+        """Take some more."""
+        self._found.append((positions, magnitudes))
+        self._total += positions.shape[0]
+        if self._total >= 3 * self._count:
+            self._sort_out()
+
+    def positions(self) -> Tensor:
+        """Give the positions of the largest, increasing."""
+        if self._total < self._count:
+            raise ValueError(
+                f"`count` must be at most the {self._total} empty positions, got {self._count}"
+            )
+        if not self._count:
+            return self._empty
+        self._sort_out()
+        return self._found[0][0]
+
+    def _sort_out(self) -> None:
+        positions, magnitudes = (torch.cat(parts) for parts in zip(*self._found, strict=True))
+        # The first of equal ones are kept, and what comes later must exceed the least of them.
+        magnitudes, positions = keep_largest(magnitudes, positions, self._count)
+        self._found = [(positions, magnitudes)]
+        self._total = self._count
+        self.threshold = float(magnitudes.min())
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread.
+
+    Its sums and products split between threads where that seems to pay (a product of 7 x 128 x
+    5,000, a sum of 100,000), so that their bits, and with them the choice between nearly equal
+    candidates, follow from the number of threads. The switch takes less than a microsecond.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def map_in_order(
+    function: Callable[..., _Result], arguments: Iterable[tuple[int, ...]], threads: int
+) -> Iterator[_Result]:
+    """Call a function several times side by side, each call as under `one_thread`.
+
+    torch lets go of the interpreter while it computes, so that Python's threads do.
+
+    Args:
+        function: called as `function(*each)`, by at most `threads` threads at once.
+        arguments: of each call.
+        threads: how many.
+
+    Yields:
+        The results, in the order of the arguments. At most one more than there are threads wait.
+    """
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    waiting: deque[Future[_Result]] = deque()
+    try:
+        for each in arguments:
+            waiting.append(pool.submit(function, *each))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # A thread's own number is also what torch gives to threads that are yet to come.
+        torch.set_num_threads(before)
