@@ -13,7 +13,7 @@ from torch_truly_sparse.topology import to_positions
 
 from .command_line import Benchmark, main, tell
 from .competitors import OURS, Dense
-from .report import absences, digits, header, milliseconds, table
+from .markdown import absences, digits, header, milliseconds, table
 from .results import GRAD_WEIGHT, OK, WRONG, Results, Row
 from .shapes import STREAMING, Shape
 from .timing import Schedule, Task, measure

@@ -16,8 +16,8 @@ from .command_line import Benchmark, add_shapes, main, one_by_one
 from .competitors import OURS, TrulySparse
 from .contest import wrong
 from .correctness import Oracle
+from .markdown import absences, digits, header, milliseconds, table
 from .problem import Problem
-from .report import absences, digits, header, milliseconds, table
 from .results import BACKWARD, FORWARD, GRAD_INPUT, GRAD_WEIGHT, MACHINE, OK, WRONG, Results, Row
 from .shapes import QUICK, STREAMING, Shape
 from .timing import Schedule, Task, measure
