@@ -49,7 +49,7 @@ class Competitor(ABC):
 
     @abstractmethod
     def grad_values(self) -> Tensor:
-        """Give the gradient of the nonzeros, (nnz,), in the order of the problem's indices."""
+        """Give the gradient of the nonzeros, (nnz,), in the order of the problem's topology."""
 
     @classmethod
     def load(cls) -> Any:
@@ -83,7 +83,7 @@ class TrulySparse(Competitor):
         self.layer = tts.TrulySparseLinear(
             shape.in_features, shape.out_features, bias=False, nnz=shape.nnz, device="meta"
         ).to_empty(device="cpu")
-        self.layer.replace_topology(problem.indices)
+        self.layer.replace_topology(problem.topology)
         self.layer.values.copy_(problem.values)
         self.weight = self.layer.values
 
@@ -104,7 +104,7 @@ class Dense(Competitor):
     needs_dense = True
 
     def __init__(self, problem: Problem) -> None:
-        self._rows, self._columns = problem.indices.long()
+        self._rows, self._columns = problem.topology.indices.long()
         shape = problem.shape
         layer = nn.Linear(shape.in_features, shape.out_features, bias=False, device="meta")
         layer.weight = nn.Parameter(problem.dense_weight())
@@ -171,8 +171,8 @@ class TorchSparse(Competitor):
     def __init__(self, problem: Problem) -> None:
         self.weight = nn.Parameter(problem.values.clone())
         self._matrix = self.load().SparseTensor(
-            rowptr=problem.crow_indices,
-            col=problem.indices[1].long(),
+            rowptr=problem.topology.row_pointers,
+            col=problem.topology.indices[1].long(),
             value=self.weight,
             sparse_sizes=(problem.shape.out_features, problem.shape.in_features),
             is_sorted=True,
@@ -203,7 +203,10 @@ class SparseProp(Competitor):
         self._layer = self.load().SparseLinear(torch.ones(1, 1))
         self._layer.N, self._layer.M = problem.shape.out_features, problem.shape.in_features
         self._layer.W_val = nn.Parameter(problem.values.clone())
-        self._layer.W_idx = (problem.crow_indices.int(), problem.indices[1].int().clone())
+        self._layer.W_idx = (
+            problem.topology.row_pointers.int(),
+            problem.topology.indices[1].int().clone(),
+        )
         self.weight = self._layer.W_val
 
     def forward(self, input: Tensor) -> Tensor:
@@ -242,8 +245,10 @@ class SparseLab(Competitor):
         self._layer = layer
         self.weight = layer._values
         # Each row has room to grow: where its weights lie in the padded array.
-        padding = torch.from_numpy(np.array(matrix.row_start)).long() - problem.crow_indices[:-1]
-        counts = problem.crow_indices.diff()
+        padding = (
+            torch.from_numpy(np.array(matrix.row_start)).long() - problem.topology.row_pointers[:-1]
+        )
+        counts = problem.topology.row_pointers.diff()
         self._slots = torch.arange(problem.shape.nnz) + padding.repeat_interleave(counts)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -274,8 +279,8 @@ def csr_tensor(problem: Problem, dtype: torch.dtype) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # CSR is in beta, its invariants unchecked: both known
         return torch.sparse_csr_tensor(
-            problem.crow_indices.to(dtype),
-            problem.indices[1].to(dtype),
+            problem.topology.row_pointers.to(dtype),
+            problem.topology.indices[1].to(dtype),
             problem.values.clone(),
             size=(problem.shape.out_features, problem.shape.in_features),
         )

@@ -56,7 +56,7 @@ class Oracle:
         self._output = _sums(outputs, x @ w.t(), x.abs() @ w.abs().t(), shape.in_features)
         w = self._slab(1, inputs)
         self._grad_input = _sums(inputs, dy @ w, dy.abs() @ w.abs(), shape.out_features)
-        rows, columns = problem.indices[:, weights].long()
+        rows, columns = problem.topology.indices[:, weights].long()
         if all_fits:
             dw, magnitude = (dy.t() @ x)[rows, columns], (dy.abs().t() @ x.abs())[rows, columns]
         else:
@@ -70,7 +70,7 @@ class Oracle:
         Args:
             output: (batch, out_features).
             grad_input: (batch, in_features).
-            grad_values: (nnz,) in the order of the problem's indices.
+            grad_values: (nnz,) in the order of the problem's topology.
 
         Returns:
             For each of `output`, `grad_input` and `grad_values` the largest error as a multiple
@@ -93,7 +93,7 @@ class Oracle:
         size = [problem.shape.out_features, problem.shape.in_features]
         place = torch.full((size[dimension],), -1)
         place[units] = torch.arange(len(units))
-        indices = problem.indices.long()
+        indices = problem.topology.indices.long()
         indices[dimension] = place[indices[dimension]]
         chosen = indices[dimension] >= 0
         size[dimension] = len(units)

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.topology import to_positions
 
 from .command_line import Benchmark, main, tell
 from .competitors import OURS, Dense
-from .report import absences, digits, header, milliseconds, table
+from .markdown import absences, digits, header, milliseconds, table
 from .results import GRAD_WEIGHT, OK, WRONG, Results, Row
 from .shapes import STREAMING, Shape
 from .timing import Schedule, Task, measure
@@ -86,7 +85,7 @@ class Training:
         """Copy positions, weights and momentum."""
         weights = self.layer.values
         momentum = self.optimizer.state[weights]["momentum_buffer"]
-        positions = to_positions(self.layer.indices, self.layer.in_features)
+        positions = self.layer.topology.positions()
         return positions, weights.detach().clone(), momentum.clone()
 
 

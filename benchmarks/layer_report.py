@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .competitors import COMPETITORS, OURS, SPARSE_PEERS, Dense
-from .report import absences, digits, header, milliseconds, table
+from .markdown import absences, digits, header, milliseconds, table
 from .results import BOTH, FORWARD, Ratio, Results, geometric_mean, ratios
 from .shapes import DENSE, PEERS, Shape
 

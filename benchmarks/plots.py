@@ -18,10 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from .competitors import COMPETITORS, OURS, Dense, TrulySparse
+from .growth import Sweep, curve, large_half, sweeps_in
 from .results import BOTH, FORWARD, Results
-from .scaling import Sweep, curve, large_half, sweeps_in
 from .shapes import Shape
-from .threads import counts_in, speedup
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 COLOURS = {
@@ -106,14 +105,14 @@ def draw_threads(results: Results, path: Path) -> Path:
     Raises:
         ValueError: only 1 thread was measured.
     """
-    most = counts_in(results)[-1]
+    most = results.thread_counts[-1]
     if most == 1:
         raise ValueError("the plot needs more than 1 thread")
     shapes = results.shapes
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8, 1.6 + 0.5 * len(shapes)), layout="constrained")
         for offset, kind in ((-0.19, TrulySparse), (0.19, Dense)):
-            gains = [speedup(results, shape, kind.name, most) for shape in shapes]
+            gains = [results.speedup(shape, kind.name, most) for shape in shapes]
             known = [(row + offset, gain) for row, gain in enumerate(gains) if gain is not None]
             rows, widths = [row for row, _ in known], [gain for _, gain in known]
             bars = axes.barh(rows, widths, 0.34, color=COLOURS[kind.name], label=kind.name)

@@ -18,8 +18,7 @@ class Problem:
 
     Attributes:
         shape: what it is an instance of.
-        indices: (2, nnz) int32, sorted by output unit, then input unit.
-        crow_indices: (out_features + 1,) int64 row pointers.
+        topology: where the nonzeros are.
         values: (nnz,) the weights; each competitor trains a copy.
         input: (batch, in_features), a leaf that wants a gradient, as the activations do that
             come from the layer before.
@@ -27,8 +26,7 @@ class Problem:
     """
 
     shape: Shape
-    indices: Tensor
-    crow_indices: Tensor
+    topology: tts.Topology
     values: Tensor
     input: Tensor
     grad_output: Tensor
@@ -40,11 +38,9 @@ class Problem:
         layer = tts.TrulySparseLinear(
             shape.in_features, shape.out_features, bias=False, nnz=shape.nnz, generator=generator
         )
-        counts = torch.bincount(layer.indices[0], minlength=shape.out_features)
         return cls(
             shape=shape,
-            indices=layer.indices,
-            crow_indices=torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+            topology=layer.topology,
             values=layer.values.detach(),
             input=torch.randn(shape.batch, shape.in_features, generator=generator).requires_grad_(),
             grad_output=torch.randn(shape.batch, shape.out_features, generator=generator),
@@ -53,5 +49,6 @@ class Problem:
     def dense_weight(self) -> Tensor:
         """Make the dense (out_features, in_features) matrix, new memory."""
         dense = torch.zeros(self.shape.out_features, self.shape.in_features)
-        dense[self.indices[0].long(), self.indices[1].long()] = self.values
+        rows, columns = self.topology.indices.long()
+        dense[rows, columns] = self.values
         return dense

@@ -16,8 +16,8 @@ from .command_line import Benchmark, add_shapes, main, one_by_one
 from .competitors import OURS, TrulySparse
 from .contest import wrong
 from .correctness import Oracle
+from .markdown import absences, digits, header, milliseconds, table
 from .problem import Problem
-from .report import absences, digits, header, milliseconds, table
 from .results import BACKWARD, FORWARD, GRAD_INPUT, GRAD_WEIGHT, MACHINE, OK, WRONG, Results, Row
 from .shapes import QUICK, STREAMING, Shape
 from .timing import Schedule, Task, measure
@@ -72,15 +72,13 @@ def time_shape(
 
 def bare_products(problem: Problem) -> dict[str, Callable[[], Tensor]]:
     """Bind the operators to the operands of a problem."""
-    crow, columns = problem.crow_indices, problem.indices[1]
-    x, dy, values = problem.input.detach(), problem.grad_output, problem.values
-    order = ops.transpose(crow, columns, problem.shape.in_features)
+    topology, values = problem.topology, problem.values
+    x, dy = problem.input.detach(), problem.grad_output
+    _ = topology.transposed  # derived once, as a layer does
     return {
-        FORWARD: partial(ops.spmm, x, crow, columns, values),
-        GRAD_INPUT: partial(
-            ops.spmm_transposed, dy, crow, columns, values, problem.shape.in_features, order
-        ),
-        GRAD_WEIGHT: partial(ops.sddmm, dy, x, crow, columns),
+        FORWARD: partial(ops.spmm, topology, x, values),
+        GRAD_INPUT: partial(ops.spmm_transposed, topology, dy, values),
+        GRAD_WEIGHT: partial(ops.sddmm, topology, dy, x),
     }
 
 

@@ -146,6 +146,17 @@ class Results:
         row = self.find(shape, subject, measure, threads)
         return row.timing.median if row is not None and row.timing is not None else None
 
+    @property
+    def thread_counts(self) -> list[int]:
+        """The numbers of threads that were measured, rising."""
+        return sorted({row.threads for row in self.rows})
+
+    def speedup(self, shape: Shape, subject: str, threads: int) -> float | None:
+        """Give how many times as fast a step is as with 1 thread; None if it was not timed."""
+        one = self.seconds(shape, subject, BOTH, 1)
+        many = self.seconds(shape, subject, BOTH, threads)
+        return one / many if one is not None and many is not None else None
+
     def machine_rate(self, shape: Shape, probe: str) -> float | None:
         """Give what the machine reached in the rounds of a shape: GFLOP/s or GB/s."""
         seconds = self.seconds(shape, MACHINE, probe)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,37 +13,14 @@ from .command_line import Benchmark, main, tell
 from .competitors import OURS, TrulySparse
 from .contest import admit, forward, forward_backward
 from .correctness import Oracle
+from .growth import Sweep, curve, large_half, sweeps_in
+from .markdown import absences, digits, header, milliseconds, table
 from .problem import Problem
-from .report import absences, digits, header, milliseconds, table
 from .results import BOTH, FORWARD, OK, Results, Row
 from .shapes import Shape
 from .timing import Schedule, Task, measure
 
 _CONNECTIONS = 32  # a unit, where the width grows
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Layers of which one thing grows and all else stays.
-
-    Attributes:
-        name: what grows.
-        title: what stays.
-        shapes: rising.
-    """
-
-    name: str
-    title: str
-    shapes: Sequence[Shape]
-
-    @property
-    def label(self) -> str:
-        """By which its rows are known."""
-        return f"{self.name}: {self.title}"
-
-    def size(self, shape: Shape) -> int:
-        """Give what grows of a shape."""
-        return {"weights": shape.nnz, "batch": shape.batch, "width": shape.in_features}[self.name]
 
 
 def _square(width: int, connections: int, batch: int) -> Shape:
@@ -100,49 +76,6 @@ def time_sweep(sweep: Sweep, schedule: Schedule, seed: int) -> list[Row]:
     for (shape, what), timing in measure(tasks, schedule, seed=seed).items():
         rows.append(Row(shape, OURS, what, threads, OK, sweep.label, timing))
     return rows
-
-
-def sweeps_in(results: Results) -> list[Sweep]:
-    """Find the sweeps that were measured."""
-    found: dict[str, dict[Shape, None]] = {}
-    for row in results.rows:
-        if row.timing is not None:
-            found.setdefault(row.detail, {})[row.shape] = None
-    sweeps = []
-    for label, shapes in found.items():
-        name, title = label.split(": ", 1)
-        sweeps.append(Sweep(name, title, list(shapes)))
-    return sweeps
-
-
-def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """Fit p of seconds ~ size ** p by least squares of the logarithms: 1 is linear.
-
-    Raises:
-        ValueError: there are fewer than two sizes.
-    """
-    if len(sizes) < 2:
-        raise ValueError("`sizes` must be at least two")
-    x, y = [math.log(size) for size in sizes], [math.log(value) for value in seconds]
-    x_mean, y_mean = math.fsum(x) / len(x), math.fsum(y) / len(y)
-    above = math.fsum((a - x_mean) * (b - y_mean) for a, b in zip(x, y, strict=True))
-    return above / math.fsum((a - x_mean) ** 2 for a in x)
-
-
-def large_half(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """Fit the exponent to the larger half of the sizes, where a call's fixed cost is small."""
-    middle = min(len(sizes) // 2, len(sizes) - 2)
-    return exponent(sizes[middle:], seconds[middle:])
-
-
-def curve(results: Results, sweep: Sweep, measure: str) -> tuple[list[int], list[float]]:
-    """Give the sizes of a sweep and the seconds that each took, those that were timed."""
-    points = [
-        (sweep.size(row.shape), row.timing.median)
-        for row in results.rows
-        if row.detail == sweep.label and row.measure == measure and row.timing is not None
-    ]
-    return [size for size, _ in points], [seconds for _, seconds in points]
 
 
 def report(results: Results) -> str:

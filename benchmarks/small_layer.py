@@ -12,7 +12,7 @@ import torch_truly_sparse as tts
 
 from .command_line import Benchmark, main, tell
 from .competitors import OURS, Dense
-from .report import absences, digits, header, table
+from .markdown import absences, digits, header, table
 from .results import BOTH, FORWARD, OK, WRONG, Results, Row
 from .shapes import Shape
 from .timing import Schedule, Task, measure

@@ -12,8 +12,8 @@ from .command_line import Benchmark, add_shapes, main, one_by_one
 from .competitors import Dense, TrulySparse
 from .contest import admit, forward_backward
 from .correctness import Oracle
+from .markdown import absences, digits, header, milliseconds, table
 from .problem import Problem
-from .report import absences, digits, header, milliseconds, table
 from .results import BOTH, OK, Results, Row
 from .shapes import QUICK, STREAMING, Shape
 from .timing import Schedule, Task, measure
@@ -65,21 +65,9 @@ def time_shape(shape: Shape, counts: list[int], schedule: Schedule, seed: int) -
     return rows
 
 
-def counts_in(results: Results) -> list[int]:
-    """Give the numbers of threads that were measured, rising."""
-    return sorted({row.threads for row in results.rows})
-
-
-def speedup(results: Results, shape: Shape, subject: str, threads: int) -> float | None:
-    """Give how many times as fast it is as with 1 thread; None if it was not timed."""
-    one = results.seconds(shape, subject, BOTH, 1)
-    many = results.seconds(shape, subject, BOTH, threads)
-    return one / many if one is not None and many is not None else None
-
-
 def report(results: Results) -> str:
     """Make Markdown."""
-    counts = counts_in(results)
+    counts = results.thread_counts
     head = ["in x out x batch @ density, ms", "layer"]
     head += [f"{threads} thread{'s' if threads > 1 else ''}" for threads in counts]
     head += [f"1 / {threads}" for threads in counts[1:]]
@@ -89,7 +77,7 @@ def report(results: Results) -> str:
             found = [results.find(shape, kind.name, BOTH, threads) for threads in counts]
             if any(row is not None and row.timing is not None for row in found):
                 times = [milliseconds(row.timing) if row is not None else "-" for row in found]
-                gains = [speedup(results, shape, kind.name, threads) for threads in counts[1:]]
+                gains = [results.speedup(shape, kind.name, threads) for threads in counts[1:]]
                 shown = [digits(gain) if gain is not None else "-" for gain in gains]
                 rows.append([str(shape), kind.name, *times, *shown])
     parts = ["# Threads, forward and backward\n\n" + header(results), table(head, rows)]

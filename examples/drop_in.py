@@ -21,10 +21,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from drop_in_study.command_line import parse, settings_of
-from drop_in_study.results import open_results, table
-from drop_in_study.text import read_standard_library
-from drop_in_study.worker import run_in_fresh_process
+from drop_in_study.results import Run, open_results, table
+from drop_in_study.settings import Settings
+from drop_in_study.text import Text, read_standard_library
+from drop_in_study.worker import run
 from microarray_study.errors import InputError, RunError
+from microarray_study.fresh_process import run_in_fresh_process
 from microarray_study.measuring import environment
 
 
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if form in results.runs:
                 print(f"{form}: done already (--restart does it again)")
             else:
-                results.add(run_in_fresh_process(form, text, settings))
+                results.add(run_printing(form, text, settings))
         print(f"\n{table(results)}\nResults: {results.path}")
 
         from drop_in_study import picture  # matplotlib takes a moment to load
@@ -61,6 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (InputError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+
+
+def run_printing(form: str, text: Text, settings: Settings) -> Run:
+    """Do one run in a process of its own, and print each evaluation."""
+    try:
+        return run_in_fresh_process(
+            run,
+            form,
+            text,
+            settings,
+            on_report=lambda line: print(line, flush=True),
+            threads=settings.threads,
+        )
+    except RunError as error:
+        raise RunError(f"{form}: {error}") from error
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from microarray_study.networks import check_sparse
 from microarray_study.results import Results, Run, load_results, open_results
 from microarray_study.settings import METHODS, NETWORKS, Settings
 from microarray_study.table import markdown_tables, text_table
-from microarray_study.worker import Job
+from microarray_study.worker import Job, run_job
 from tqdm import tqdm
 
 
@@ -108,7 +108,9 @@ def run_watched(job: Job) -> Run:
             bar.update()
 
         try:
-            return run_in_fresh_process(job, on_epoch)
+            return run_in_fresh_process(
+                run_job, job, on_report=on_epoch, threads=job.settings.threads
+            )
         except RunError as error:
             raise RunError(
                 f"{job.data.name}, split {job.split}, {METHODS[job.method]}: {error}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,14 @@ import torch
 def _one_thread() -> None:
     # Small products gain nothing from more, and lose much where other programs run beside them.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ends_what_it_has_started_when_it_is_ended() -> Iterator[None]:
+    # What limits the tests from outside sends SIGTERM, which alone would run no `finally`.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from oracles import run_python
+from processes import run_python
 
 from torch_truly_sparse import MaskedLinear, SparseEvolution, TrulySparseLinear
 

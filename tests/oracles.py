@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -13,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import torch_truly_sparse
 from torch_truly_sparse import Topology
 from torch_truly_sparse.ops import CsrParts
 
@@ -213,22 +209,6 @@ class OperatorLog(TorchDispatchMode):
         if namespace == "torch_truly_sparse":
             self.names.append(name)
         return function(*args, **(kwargs or {}))
-
-
-def run_python(
-    *arguments: str, cwd: Path, environment: dict[str, str] | None = None, timeout: float = 120
-) -> subprocess.CompletedProcess[str]:
-    """Run a fresh Python with this package, which may crash without taking the tests along."""
-    here = str(Path(torch_truly_sparse.__file__).parent.parent)
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": here, "OMP_NUM_THREADS": "1", **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
 
 
 def by_sorting(dense: Tensor, occupied: Tensor, count: int) -> list[int]:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from oracles import TESTS, run_python
+from oracles import TESTS
+from processes import run_python
 
 needs_gloo = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available() and hasattr(os, "fork")),
@@ -39,7 +40,7 @@ def on_ranks(scenario: Callable[[int, int, Path], Any], size: int, folder: Path)
     script = LAUNCH.format(
         tests=str(TESTS), module=module, name=name, size=size, folder=str(folder)
     )
-    done = run_python("-c", script, cwd=folder, timeout=900)
+    done = run_python("-c", script, cwd=folder)
     assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(size)]
 
@@ -58,8 +59,10 @@ def launch(scenario: Callable[[int, int, Path], Any], size: int, folder: str) ->
 
 def _on_rank(rank: int, scenario: Callable[[int, int, Path], Any], size: int, folder: Path) -> None:
     meeting = f"file://{folder / 'meeting'}"
+    # A rank that fails ends the others; on a busy machine they may have to wait for each other.
+    patient = timedelta(days=1)
     dist.init_process_group(
-        "gloo", init_method=meeting, rank=rank, world_size=size, timeout=timedelta(minutes=10)
+        "gloo", init_method=meeting, rank=rank, world_size=size, timeout=patient
     )
     torch.manual_seed(100 + rank)
     torch.save(scenario(rank, size, folder), folder / f"rank-{rank}.pt")

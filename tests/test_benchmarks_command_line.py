@@ -1,6 +1,5 @@
 """The command lines of benchmarks/, and the shapes that they are given."""
 
-import importlib
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ def test_what_is_no_shape_ends_the_program_with_one_clear_line(text, capsys):
 
 @pytest.mark.parametrize("name", report_module.BENCHMARKS)
 def test_every_benchmark_has_a_command_line(name, capsys):
-    benchmark = importlib.import_module(f"benchmarks.{name}").BENCHMARK
+    benchmark = report_module.BENCHMARKS[name]
     assert benchmark.name == name
     assert parse(benchmark, ["--quick"]).output == Path(f"results/{name}-quick.json")
     assert parse(benchmark, []).output == Path(f"results/{name}.json")

@@ -26,7 +26,7 @@ def right_results(problem: Problem) -> list[torch.Tensor]:
     weight = problem.dense_weight().requires_grad_()
     output = x @ weight.t()
     output.backward(problem.grad_output)
-    rows, columns = problem.indices.long()
+    rows, columns = problem.topology.indices.long()
     return [output.detach(), x.grad, weight.grad[rows, columns]]
 
 

@@ -3,7 +3,7 @@
 import pytest
 from small_benchmarks import INSTANT, SMALL, results_of
 
-from benchmarks import layer, scaling, threads
+from benchmarks import growth, layer, scaling, threads
 from benchmarks.competitors import TrulySparse
 from benchmarks.shapes import Shape
 
@@ -14,16 +14,16 @@ def test_growth_is_fitted_and_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     from benchmarks import plots
 
-    sweep = scaling.Sweep("batch", "16 x 16", [Shape(16, 16, batch, 0.5) for batch in (1, 2, 4)])
+    sweep = growth.Sweep("batch", "16 x 16", [Shape(16, 16, batch, 0.5) for batch in (1, 2, 4)])
     rows = scaling.time_sweep(sweep, INSTANT, 0)
     results = results_of("scaling", rows)
-    assert scaling.sweeps_in(results) == [sweep]
+    assert growth.sweeps_in(results) == [sweep]
     assert "Batch: 16 x 16" in scaling.report(results)
     assert plots.draw_scaling(results, tmp_path / "scaling.png").stat().st_size > 1000
     sizes = [1.0, 2.0, 5.0, 10.0]
-    assert scaling.exponent(sizes, [3 * size**1.5 for size in sizes]) == pytest.approx(1.5)
+    assert growth.exponent(sizes, [3 * size**1.5 for size in sizes]) == pytest.approx(1.5)
     # A fixed cost bends the small end only.
-    assert scaling.large_half([1, 2, 100, 200], [9, 9, 100, 200]) == pytest.approx(1)
+    assert growth.large_half([1, 2, 100, 200], [9, 9, 100, 200]) == pytest.approx(1)
 
 
 def test_the_break_even_is_where_the_curve_falls_to_one():

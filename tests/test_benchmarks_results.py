@@ -1,11 +1,10 @@
 """The records of benchmarks/, and the reports that are read from them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from processes import run_python
 from small_benchmarks import ABOUT
 
 from benchmarks import report as report_module
@@ -91,12 +90,6 @@ def test_a_geometric_mean_needs_positive_numbers(values):
 
 def test_a_benchmark_is_a_program(tmp_path):
     path = by_hand(tmp_path)
-    run = subprocess.run(
-        [sys.executable, "-m", "benchmarks.report", str(path)],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_python("-m", "benchmarks.report", str(path), cwd=Path(__file__).parents[1])
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("# One layer")

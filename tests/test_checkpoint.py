@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 from evolving_network import everything, network, same, seeded, sgd
 from oracles import TESTS
+from processes import run_python
 from several_ranks import needs_gloo, on_ranks
 from torch import nn, optim
 from torch.nn.parallel import DistributedDataParallel
@@ -128,11 +127,8 @@ def test_a_process_killed_while_it_writes_leaves_the_earlier_file(tmp_path: Path
     path = save(tmp_path / "epoch_1.pt", model=network(), epoch=1)
     before = path.read_bytes()
     script = KILLED.format(tests=str(TESTS), path=str(path))
-    here = str(Path(tts.__file__).parent.parent)
-    done = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": here}, timeout=600
-    )
-    assert done.returncode == -9
+    done = run_python("-c", script, cwd=tmp_path)
+    assert done.returncode == -9, done.stderr
     assert path.read_bytes() == before
     assert newest(tmp_path / "*") == path
 

@@ -11,7 +11,7 @@ import torch
 from data_parallel_study.data import generate
 from data_parallel_study.settings import Settings
 from data_parallel_study.training import batches
-from oracles import run_python
+from processes import run_python
 from several_ranks import needs_gloo
 
 import torch_truly_sparse as tts
@@ -27,7 +27,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
         *["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
         *[SCRIPT, *SHORT, "--save", "merged.pt"],
         cwd=folder,
-        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout, folder / "merged.pt"
@@ -50,7 +49,6 @@ def test_after_a_rank_was_killed_the_others_end_up_with_the_same_network(
     done = run_python(
         *[SCRIPT, *SHORT, "--threads", "1", "--kill-after", "2", "--save", "merged.pt"],
         cwd=tmp_path,
-        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert "a rank is gone" in done.stdout

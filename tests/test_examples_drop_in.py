@@ -150,7 +150,7 @@ def test_a_diverging_training_says_so() -> None:
     model = transformer.build("dense", TINY)
     with torch.no_grad():
         model.head.bias.fill_(float("nan"))
-    with pytest.raises(RunError, match=r"dense: diverged in step 1; lower --dense-lr"):
+    with pytest.raises(RunError, match=r"^diverged in step 1; lower --dense-lr"):
         training.train(model, "dense", text(), TINY, lambda _: None)
 
 

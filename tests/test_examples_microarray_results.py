@@ -1,7 +1,6 @@
 """examples/microarray.py: results are kept whole, continued honestly and shown as they are."""
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from microarray_study.picture import draw_data_set, draw_overview
 from microarray_study.results import Results, Run, load_results, open_results
 from microarray_study.settings import METHODS, NETWORKS, Settings
 from microarray_study.table import markdown_tables, text_table
+from processes import run_python
 
 WHERE = {"processor": "abacus", "torch": "2.0"}
 SETTINGS = Settings(epochs=2)
@@ -188,13 +188,8 @@ with PeakMemory() as memory:
     pass
 print(memory.added_bytes)
 """
-    examples = Path(__file__).parents[1] / "examples"
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(examples)!r})\n{program}"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_python("-c", program, cwd=Path(__file__).parents[1] / "examples")
+    assert done.returncode == 0, done.stderr
     block, nothing = map(int, done.stdout.split())
     assert 49_000_000 < block < 60_000_000
     assert nothing < 1_000_000

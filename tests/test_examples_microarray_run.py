@@ -5,23 +5,20 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import microarray
 import numpy as np
 import pytest
 import torch
-from microarray_study import fresh_process, networks, training
+from microarray_study import networks, training
 from microarray_study.command_line import parse, settings_of
 from microarray_study.data_set import DataSet, make_data_set
-from microarray_study.errors import RunError
 from microarray_study.results import Results, load_results
 from microarray_study.settings import METHODS, NETWORKS, Settings
 from microarray_study.splits import standardise, stratified_split
-from microarray_study.worker import Job
+from processes import run_python, started_python
 
 import torch_truly_sparse as tts
 
@@ -208,51 +205,54 @@ def test_a_diverging_training_ends_with_its_reason(tmp_path, capsys):
     assert "lower --lr" in error
 
 
-def test_a_process_that_dies_is_reported(monkeypatch):
-    job = Job(data_set(), "sparse", 1, SMALL_SETTINGS)
-    monkeypatch.setattr(fresh_process, "START", "raise SystemExit('no engine')  # ")
-    with pytest.raises(RunError, match="status 1: no engine"):
-        fresh_process.run_in_fresh_process(job, lambda _: None)
-    monkeypatch.setattr(fresh_process, "START", "import os; os.kill(os.getpid(), 9)  # ")
-    with pytest.raises(RunError, match="signal 9; is there enough memory"):
-        fresh_process.run_in_fresh_process(job, lambda _: None)
+# Runs the example; says when a run has its process, and when an epoch is over.
+TELLING = """
+import subprocess, sys, types
+sys.path.insert(0, {examples!r})
+import microarray
+from microarray_study import fresh_process
 
+class Popen(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        print("process", self.pid, flush=True)
 
-def children_of(pid: int) -> list[str]:
-    """The processes that a process has started, where the system tells (Linux)."""
-    listing = Path(f"/proc/{pid}/task/{pid}/children")
-    return listing.read_text().split() if listing.exists() else []
+def run_telling(*arguments, on_report, **options):
+    def tell(figures):
+        print("epoch", flush=True)
+        on_report(figures)
+    return run(*arguments, on_report=tell, **options)
+
+fresh_process.subprocess = types.SimpleNamespace(Popen=Popen, PIPE=subprocess.PIPE)
+run, microarray.run_in_fresh_process = microarray.run_in_fresh_process, run_telling
+sys.exit(microarray.main(sys.argv[1:]))
+"""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
-def test_ctrl_c_keeps_what_is_done(tmp_path):
+@pytest.mark.parametrize("moment", ["process", "epoch"])
+def test_ctrl_c_keeps_what_is_done(moment, tmp_path):
     data = data_set()
     np.savez(tmp_path / "tissue.npz", X=data.features, Y=data.labels)
     # The first run is short; the second would take hours.
-    arguments = [*command(tmp_path), "--splits", "1"]
-    assert microarray.main([*arguments, "--methods", "svm", "--epochs", "1000000"]) == 0
+    arguments = [*command(tmp_path), "--splits", "1", "--epochs", "1000000"]
+    assert microarray.main([*arguments, "--methods", "svm"]) == 0
     out = tmp_path / "out" / "tissue.json"
     before = out.read_bytes()
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), *arguments, "--epochs", "1000000", "--methods", "sparse,svm"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
-    try:
-        while "Done already: 1 of 2 runs" not in process.stdout.readline():
-            assert process.poll() is None
-        time.sleep(2)  # in the middle of the training, or of its start
-        workers = children_of(process.pid)
+    program = TELLING.format(examples=str(SCRIPT.parent))
+    command_line = ["-c", program, *arguments, "--methods", "sparse,svm"]
+    with started_python(*command_line, cwd=tmp_path) as process:
+        said = [process.stdout.readline()]
+        while not said[-1].startswith(moment):
+            assert said[-1], process.stderr.read()
+            said.append(process.stdout.readline())
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
-        stdout, stderr = process.communicate(timeout=20)
-    finally:
-        process.kill()
-    assert process.returncode == 130
-    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+        stdout, stderr = process.communicate()
+    assert process.returncode == 130, stderr
+    assert "Done already: 1 of 2 runs (--restart does them again).\n" in said
+    (worker,) = [int(line.split()[1]) for line in said if line.startswith("process")]
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
     assert "Traceback" not in stderr
     assert "The same command goes on from here" in stderr
     assert "linear SVM, all features" in stdout  # the table of what is done
@@ -262,9 +262,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path):
 
 
 def test_the_script_runs_from_any_folder(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--help"], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = run_python(str(SCRIPT), "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "--epsilon" in done.stdout
 

@@ -21,7 +21,7 @@ def test_several_passes_add_up_scaled() -> None:
         (torch.randn(4, 7, generator=generator), torch.randn(4, 5, generator=generator))
         for _ in range(3)
     ]
-    gradient = CapturedGradient(passes, [1.0, 0.5, -2.0], 7, 5, reduce=lambda block: block * 2)
+    gradient = CapturedGradient(passes, [1.0, 0.5, -2.0], (7, 5), reduce=lambda block: block * 2)
     dense = 2 * sum(
         scale * dy.t() @ x for scale, (dy, x) in zip([1.0, 0.5, -2.0], passes, strict=True)
     )
@@ -32,7 +32,7 @@ def test_several_passes_add_up_scaled() -> None:
 
 
 def test_blocks_share_one_buffer_of_bounded_size() -> None:
-    gradient = CapturedGradient([(torch.ones(1, 1000), torch.ones(1, 3000))], [1.0], 1000, 3000)
+    gradient = CapturedGradient([(torch.ones(1, 1000), torch.ones(1, 3000))], [1.0], (1000, 3000))
     pointers = set()
     for first, block in gradient.blocks():
         pointers.add(block.data_ptr())
@@ -47,7 +47,7 @@ def test_blocks_share_one_buffer_of_bounded_size() -> None:
 def test_the_number_of_threads_changes_no_bit(size: tuple[int, int]) -> None:
     generator = seeded()
     passes = [[torch.randn(128, width, generator=generator) for width in size] for _ in range(2)]
-    gradient = CapturedGradient([(dy, x) for dy, x in passes], [1.0, 0.9], *size)
+    gradient = CapturedGradient([(dy, x) for dy, x in passes], [1.0, 0.9], size)
     results = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
@@ -59,7 +59,7 @@ def test_the_number_of_threads_changes_no_bit(size: tuple[int, int]) -> None:
 @pytest.mark.usefixtures("_restores_threads")
 def test_blocks_on_threads_come_in_order_from_bounded_memory(monkeypatch) -> None:
     monkeypatch.setattr(search, "BLOCK", 30)
-    gradient = CapturedGradient([(torch.ones(1, 300), torch.ones(1, 10))], [1.0], 300, 10)
+    gradient = CapturedGradient([(torch.ones(1, 300), torch.ones(1, 10))], [1.0], (300, 10))
     torch.set_num_threads(3)
     seen = []
 
@@ -80,7 +80,7 @@ def test_blocks_on_threads_come_in_order_from_bounded_memory(monkeypatch) -> Non
 @pytest.mark.parametrize("leave", ["error", "early"])
 def test_threads_end_and_leave_torch_as_it_was(leave: str, monkeypatch) -> None:
     monkeypatch.setattr(search, "BLOCK", 30)
-    gradient = CapturedGradient([(torch.ones(1, 300), torch.ones(1, 10))], [1.0], 300, 10)
+    gradient = CapturedGradient([(torch.ones(1, 300), torch.ones(1, 10))], [1.0], (300, 10))
     torch.set_num_threads(3)
     before = threading.active_count()
 
@@ -111,7 +111,7 @@ def test_sums_across_processes_keep_to_one_thread_and_their_order(monkeypatch) -
         return block
 
     rows = torch.arange(300.0)[None]
-    gradient = CapturedGradient([(rows, torch.ones(1, 10))], [1.0], 300, 10, reduce)
+    gradient = CapturedGradient([(rows, torch.ones(1, 10))], [1.0], (300, 10), reduce)
     torch.set_num_threads(3)
     assert list(gradient.map_blocks(lambda first, block: first)) == list(range(0, 300, 3))
     assert summed == [(threading.get_ident(), first) for first in range(0, 300, 3)]
@@ -121,7 +121,7 @@ def gradient_of(dense: Tensor) -> CapturedGradient:
     """A gradient that is a given matrix, by way of one pass with an identity for its input."""
     out_features, in_features = dense.shape
     eye = torch.eye(in_features, dtype=dense.dtype)
-    return CapturedGradient([(dense.t(), eye)], [1.0], out_features, in_features)
+    return CapturedGradient([(dense.t(), eye)], [1.0], (out_features, in_features))
 
 
 SHAPES = [(7, 5), (1, 40), (40, 1), (1, 1), (13, 16), (0, 3), (3, 0)]
@@ -167,7 +167,7 @@ def test_the_number_of_threads_changes_no_choice(monkeypatch) -> None:
     monkeypatch.setattr(search, "BLOCK", 300)
     generator = seeded()
     passes = [[torch.randn(8, width, generator=generator) for width in (70, 60)] for _ in range(2)]
-    gradient = CapturedGradient([(dy.round(), x.round()) for dy, x in passes], [1.0, 1.0], 70, 60)
+    gradient = CapturedGradient([(dy.round(), x.round()) for dy, x in passes], [1.0, 1.0], (70, 60))
     occupied = torch.arange(0, 4200, 3)
     dense = sum(dy.t() @ x for dy, x in gradient.passes)
     for threads in (1, 2, 3, 7):

@@ -13,8 +13,8 @@ from oracles import (
     Matrix,
     assert_product_close,
     random_mask,
-    run_python,
 )
+from processes import run_python
 from torch import Tensor
 
 import torch_truly_sparse as tts

@@ -1,11 +1,10 @@
 """A layer of a million inputs and a million outputs costs memory for its weights only."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import run_python
 
 LIFE_OF_A_LAYER = """
 import re, sys
@@ -41,8 +40,7 @@ print(status("VmHWM") - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
 def test_a_million_by_a_million_layer_lives_in_500_megabytes(tmp_path: Path) -> None:
-    program = [sys.executable, "-c", LIFE_OF_A_LAYER, str(tmp_path / "layer.pt")]
-    run = subprocess.run(program, check=False, capture_output=True, text=True)
+    run = run_python("-c", LIFE_OF_A_LAYER, "layer.pt", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 500
 
@@ -77,11 +75,12 @@ print((status("VmHWM") - before) / 4_500_000)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
-def test_training_and_evolving_three_equal_layers_take_32_bytes_a_weight() -> None:
+def test_training_and_evolving_three_equal_layers_take_32_bytes_a_weight(
+    tmp_path: Path,
+) -> None:
     # 20 all the time: weight, gradient, momentum, two indices. Blocks of this size go back to the
     # system when they are freed, as the larger ones of larger networks do by default.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "1000000"}
-    program = [sys.executable, "-c", LIFE_OF_A_NETWORK]
-    run = subprocess.run(program, check=False, capture_output=True, text=True, env=environment)
+    environment = {"MALLOC_MMAP_THRESHOLD_": "1000000"}
+    run = run_python("-c", LIFE_OF_A_NETWORK, cwd=tmp_path, environment=environment)
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 32

@@ -19,7 +19,8 @@ from evolving_network import (
     sgd,
     train_step,
 )
-from oracles import TESTS, run_python
+from oracles import TESTS
+from processes import run_python
 from torch import Tensor, nn, optim
 
 import torch_truly_sparse as tts

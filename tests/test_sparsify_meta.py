@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracles import all_same_bits, run_python, same_bits
+from oracles import all_same_bits, same_bits
+from processes import run_python
 from small_layers import seeded
 from torch import nn
 

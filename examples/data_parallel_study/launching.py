@@ -53,7 +53,8 @@ def start_ranks(job: Job, ranks: int, threads: int) -> None:
 def _start(job: Job, ranks: int, threads: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{Path(folder) / 'meeting'}"
-        start_processes(_on_rank, (job, ranks, threads, meeting), nprocs=ranks)
+        # Daemons: whatever ends this process, Ctrl-C say, ends them.
+        start_processes(_on_rank, (job, ranks, threads, meeting), nprocs=ranks, daemon=True)
 
 
 def _on_rank(rank: int, job: Job, ranks: int, threads: int, meeting: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from microarray_study.command_line import number, whole
+from microarray_study.command_line import number, some_of, whole
 from microarray_study.errors import InputError
 
 from drop_in_study.settings import FORMS, PRESETS, Settings
@@ -38,7 +38,7 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
     )
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="small", help="settings to start from (small)")
-    add("--forms", type=some_forms, default=list(FORMS), help="which to train (dense,sparse)")
+    add("--forms", type=some_of(FORMS), default=list(FORMS), help="which to train (dense,sparse)")
     setting = parser.add_argument_group("settings, the same for both forms unless they say sparse")
     add = setting.add_argument
     add("--width", type=whole(1), help="units of a character (d_model)")
@@ -72,12 +72,3 @@ def settings_of(options: argparse.Namespace) -> Settings:
             f"{settings.heads} and {settings.width}"
         )
     return settings
-
-
-def some_forms(text: str) -> list[str]:
-    """Read names of forms, such as sparse,dense."""
-    names = text.split(",")
-    unknown = [name for name in names if name not in FORMS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"must be among {', '.join(FORMS)}, got {unknown[0]!r}")
-    return [form for form in FORMS if form in names]

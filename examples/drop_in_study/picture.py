@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -11,7 +12,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from microarray_study.picture import COLOURS, STYLE
+from microarray_study.picture import COLOURS, STYLE, draw_costs
 
 from drop_in_study.results import MB, Results, Run
 from drop_in_study.settings import FORMS
@@ -62,24 +63,14 @@ def _losses(axes: Axes, results: Results) -> None:
 
 def _costs(axes: Axes, results: Results) -> None:
     """Bars relative to the first form, labelled with the figures."""
-    runs = list(results.runs.values())
-    for row, (_, unit, figure_of) in enumerate(COSTS):
-        base = figure_of(runs[0]) or 1.0
-        for place, run in enumerate(runs):
-            y = row + 0.36 * (place - (len(runs) - 1) / 2)
-            axes.barh(y, figure_of(run) / base, 0.32, color=COLOURS[run.form])
-            axes.annotate(
-                f"{figure_of(run):,.0f} {unit}",
-                (figure_of(run) / base, y),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9,
-            )
-    axes.margins(x=0.2)
-    axes.set_ylim(len(COSTS) - 0.45, -0.55)
-    axes.set_yticks(range(len(COSTS)), [name for name, _, _ in COSTS])
-    axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_formatter("{x:g}x")
-    axes.set_xlabel(f"relative to {FORMS[runs[0].form]}")
-    axes.set_title("Cost")
+    base = next(iter(results.runs))
+    figures = {
+        title: {form: figure_of(run) for form, run in results.runs.items()}
+        for title, _, figure_of in COSTS
+    }
+    labels = {title: partial(_labelled, unit) for title, unit, _ in COSTS}
+    draw_costs(axes, figures, labels, base, f"{FORMS[base]} form")
+
+
+def _labelled(unit: str, figure: float) -> str:
+    return f"{figure:,.0f} {unit}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from microarray_study.errors import InputError
+from microarray_study.results_file import make_folder, write_runs
 
 from drop_in_study.settings import FORMS
 
@@ -47,23 +47,14 @@ class Results:
     def add(self, run: Run) -> None:
         """Keep a run and write the file anew: whole, or not at all."""
         runs = {form: r for form in FORMS for r in [{**self.runs, run.form: run}.get(form)] if r}
-        head = json.dumps({"schema": SCHEMA, **self.setting}, indent=2)[:-2]
-        lines = ",\n".join("    " + json.dumps(_rounded(asdict(r))) for r in runs.values())
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(f'{head},\n  "runs": [\n{lines}\n  ]\n}}\n', encoding="utf-8")
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        head = {"schema": SCHEMA, **self.setting}
+        write_runs(self.path, head, [asdict(r) for r in runs.values()])
         self.runs = runs
 
 
 def open_results(path: Path, setting: dict[str, Any], restart: bool) -> Results:
     """The results in a file, if they come from this setting; otherwise an `InputError`."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output {path.parent}: cannot be made a folder: {error}") from error
+    make_folder(path.parent)
     fresh = Results(path, json.loads(json.dumps(setting)))
     if restart or not path.exists():
         return fresh
@@ -125,12 +116,3 @@ def table(results: Results) -> str:
         for first, *others in [head, *rows]
     ]
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
-def _rounded(value: Any) -> Any:
-    """Six digits are more than any of these figures is worth."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: _rounded(entry) for key, entry in value.items()}
-    return [_rounded(entry) for entry in value] if isinstance(value, list) else value

@@ -66,7 +66,7 @@ def train(
         curves.seconds.append(time.perf_counter() - started)
         schedule.step()
         if not math.isfinite(curves.train_loss[-1]):
-            raise RunError(f"{form}: diverged in step {step}; lower --{form}-lr")
+            raise RunError(f"diverged in step {step}; lower --{form}-lr")
         if step % settings.evaluate_every == 0 or step == settings.steps:
             curves.evaluated_at.append(step)
             curves.held_out_loss.append(evaluate(model, text, settings))

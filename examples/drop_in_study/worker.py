@@ -1,17 +1,13 @@
-"""One run, from the text to its figures, in a process of its own: none sees another's memory."""
+"""One run, from the text to its figures."""
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing.connection import Connection
 
 import torch
-from microarray_study.errors import RunError
 from microarray_study.measuring import PeakMemory
 from torch import nn
 
@@ -68,39 +64,3 @@ def _warm_up(form: str, text: Text, settings: Settings) -> None:
         settings, width=32, feed_forward=64, heads=2, blocks=1, context=16, steps=2, held_out=8
     )
     training.train(transformer.build(form, tiny), form, text, tiny, lambda _: None)
-
-
-def run_in_fresh_process(form: str, text: Text, settings: Settings) -> Run:
-    """Do a run in a new Python process, printing what it reports; Ctrl-C ends it."""
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(sender, form, text, settings), daemon=True)
-    process.start()
-    sender.close()
-    try:
-        while True:
-            kind, content = receiver.recv()
-            if kind == "report":
-                print(content, flush=True)
-            elif kind == "error":
-                raise RunError(content)
-            else:
-                result: Run = content
-                return result
-    except EOFError:
-        process.join()
-        raise RunError(
-            f"{form}: its process ended with status {process.exitcode}; is there enough memory?"
-        ) from None
-    finally:
-        process.kill()
-        process.join()
-        receiver.close()
-
-
-def _serve(sender: Connection, form: str, text: Text, settings: Settings) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller gets it, and ends this process
-    try:
-        sender.send(("run", run(form, text, settings, lambda line: sender.send(("report", line)))))
-    except RunError as error:
-        sender.send(("error", str(error)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
     add("--splits", type=whole(1), help=f"how many splits of 2/3 and 1/3 (default: {SPLITS})")
     add(
         "--methods",
-        type=some_methods,
+        type=some_of(METHODS),
         default=list(METHODS),
         metavar="LIST",
         help=f"which to compare, separated by commas (default: {','.join(METHODS)})",
@@ -104,10 +104,16 @@ def layer_sizes(text: str) -> tuple[int, ...]:
     return tuple(map(whole(1), text.split(",")))
 
 
-def some_methods(text: str) -> list[str]:
-    """Read names of methods, such as sparse,dense."""
-    names = text.split(",")
-    unknown = [name for name in names if name not in METHODS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"must be among {', '.join(METHODS)}, got {unknown[0]!r}")
-    return [method for method in METHODS if method in names]
+def some_of(names: Collection[str]) -> Callable[[str], list[str]]:
+    """A reader of some of these names, such as sparse,dense; they come in the order of `names`."""
+
+    def read(text: str) -> list[str]:
+        chosen = text.split(",")
+        unknown = [name for name in chosen if name not in names]
+        if unknown:
+            raise argparse.ArgumentTypeError(
+                f"must be among {', '.join(names)}, got {unknown[0]!r}"
+            )
+        return [name for name in names if name in chosen]
+
+    return read

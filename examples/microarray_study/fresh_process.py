@@ -2,75 +2,96 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from microarray_study.errors import RunError
-from microarray_study.results import Run
-from microarray_study.worker import Job
 
-START = "from microarray_study import worker; worker.main()"
+START = "from microarray_study import fresh_process; fresh_process.serve()"
 # The library pools read these once, when they are loaded.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+Outcome = TypeVar("Outcome")
 
-def run_in_fresh_process(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> Run:
-    """Do a job in a new Python process; `on_epoch` gets its loss and accuracy as they come.
 
-    The process is in a session of its own, so Ctrl-C reaches only the caller, who ends it.
+def run_in_fresh_process(
+    work: Callable[..., Outcome],
+    *arguments: Any,
+    on_report: Callable[[Any], None],
+    threads: int,
+) -> Outcome:
+    """Return what `work(*arguments, report)` returns when a new Python process calls it.
+
+    `work` is a function of a module; its arguments and its outcome are pickled. Whatever it passes
+    to `report` is passed to `on_report` here. A `RunError` of `work` is raised here, too, and
+    another one if the process ends without an outcome.
+
+    The process never outlives this call. Ctrl-C reaches the caller alone, who then ends the
+    process; and should the caller be killed, the process ends by itself, as its input does.
     """
-    program = f"import sys; sys.path[:] = {sys.path!r}; {START}"
-    threads = str(job.settings.threads)
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+        f"sys.path[:] = {sys.path!r}; {START}"
+    )
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [sys.executable, "-c", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # on Windows
-            env=os.environ | dict.fromkeys(THREAD_VARIABLES, threads),
+            env=os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)),
         )
         try:
-            result = _talk(process, job, on_epoch)
+            result = _talk(process, (work, arguments), on_report)
             status = process.wait()
         finally:
             process.kill()  # does nothing to a process that has ended
             process.wait()
             for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+                with contextlib.suppress(BrokenPipeError):
+                    if pipe is not None:
+                        pipe.close()
         if result is None:
             raise RunError(_reason(status, errors))
-    return result
+        outcome: Outcome = result[0]
+        return outcome
 
 
 def _talk(
-    process: subprocess.Popen[bytes], job: Job, on_epoch: Callable[[dict[str, float]], None]
-) -> Run | None:
-    """Send the job; follow the lines that come back. None if the process ended without a result."""
+    process: subprocess.Popen[bytes], job: Any, on_report: Callable[[Any], None]
+) -> tuple[Any] | None:
+    """Send the job, follow the reports; return the outcome, or None if the process has ended."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
         pickle.dump(job, process.stdin)
-        process.stdin.close()
+        process.stdin.flush()  # and left open: the process ends when its input does
     except BrokenPipeError:  # it ended early; its error says why
         return None
-    for line in process.stdout:
-        message: dict[str, Any] = json.loads(line)
-        if "epoch" in message:
-            on_epoch(message["epoch"])
-        elif "error" in message:
-            raise RunError(message["error"])
+    while message := _received(process.stdout):
+        kind, content = message
+        if kind == "report":
+            on_report(content)
+        elif kind == "error":
+            raise RunError(content)
         else:
-            return Run(**message["run"])
+            return (content,)
     return None
+
+
+def _received(answers: IO[bytes]) -> tuple[str, Any] | None:
+    try:
+        message: tuple[str, Any] = pickle.load(answers)
+    except (EOFError, pickle.UnpicklingError):  # nothing, or the part that it could still write
+        return None
+    return message
 
 
 def _reason(status: int, errors: IO[bytes]) -> str:
@@ -79,3 +100,28 @@ def _reason(status: int, errors: IO[bytes]) -> str:
     if status < 0:
         return f"its process was killed by signal {-status}; is there enough memory?"
     return f"its process ended with status {status}: {lines[-1] if lines else 'no message'}"
+
+
+def serve() -> None:
+    """Do the job that comes through standard input; what the new process runs."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever else prints goes where the errors go
+
+    def send(kind: str, content: Any) -> None:
+        pickle.dump((kind, content), answers)
+        answers.flush()
+
+    work, arguments = pickle.load(sys.stdin.buffer)
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
+    try:
+        outcome = work(*arguments, lambda content: send("report", content))
+    except RunError as error:
+        send("error", str(error))
+    else:
+        send("outcome", outcome)
+
+
+def _end_with_the_caller() -> None:
+    """Wait until standard input ends: the caller alone holds it open, as long as it needs us."""
+    os.read(0, 1)
+    os._exit(1)

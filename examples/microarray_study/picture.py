@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -190,32 +190,54 @@ def _curves(above: Axes, below: Axes, networks: dict[str, list[Run]]) -> None:
 
 def _costs(axes: Axes, networks: dict[str, list[Run]]) -> None:
     """Bars relative to the dense network, or the last there is, labelled with the figures."""
-    base_method = list(networks)[-1]
-    height = 0.8 / len(networks)
-    for group, (_, figure_of, label) in enumerate(COSTS):
-        figures = {method: median(runs, figure_of) for method, runs in networks.items()}
-        base = figures[base_method]
-        for place, (method, value) in enumerate(figures.items()):
-            if not value or not base:
+    base = list(networks)[-1]
+    figures = {
+        title: {method: median(runs, figure_of) for method, runs in networks.items()}
+        for title, figure_of, _ in COSTS
+    }
+    draw_costs(axes, figures, {title: label for title, _, label in COSTS}, base, METHODS[base])
+
+
+def draw_costs(
+    axes: Axes,
+    costs: Mapping[str, Mapping[str, float | None]],
+    labels: Mapping[str, Callable[[float], str]],
+    base: str,
+    base_name: str,
+) -> None:
+    """Draw a group of bars for each cost, each bar relative to that of `base`.
+
+    Args:
+        axes: where to draw.
+        costs: for each cost, the figure of each competitor that has one; keys of `COLOURS`.
+        labels: for each cost, how a figure is written at the end of its bar.
+        base: the competitor that all are relative to.
+        base_name: how it is called below the axis.
+    """
+    for group, (title, figures) in enumerate(costs.items()):
+        height = 0.8 / len(figures)
+        whole = figures[base]
+        for place, (competitor, value) in enumerate(figures.items()):
+            if not value or not whole:
                 continue
-            y = group + (place - (len(networks) - 1) / 2) * height
-            axes.barh(y, value / base, height * 0.9, color=COLOURS[method])
+            y = group + (place - (len(figures) - 1) / 2) * height
+            axes.barh(y, value / whole, height * 0.9, color=COLOURS[competitor])
             axes.annotate(
-                label(value),
-                (value / base, y),
+                labels[title](value),
+                (value / whole, y),
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=9,
             )
     axes.margins(x=0.2)
-    axes.set_ylim(len(COSTS) - 0.45, -0.55)
-    axes.set_yticks(range(len(COSTS)), [title for title, _, _ in COSTS])
+    axes.set_ylim(len(costs) - 0.45, -0.55)
+    axes.set_yticks(range(len(costs)), list(costs))
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter("{x:g}x")
     axes.grid(axis="x", color="#EEEEEE", linewidth=1)
     axes.set_axisbelow(True)
-    axes.set_xlabel(f"relative to the {METHODS[base_method]}")
+    axes.set_xlabel(f"relative to the {base_name}")
     axes.set_title("Cost")
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import statistics
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from microarray_study.data_set import DataSet
-from microarray_study.errors import InputError, RunError
+from microarray_study.errors import InputError
+from microarray_study.results_file import make_folder, write_runs
 from microarray_study.settings import METHODS, Settings
 
 SCHEMA = 1
@@ -61,24 +59,15 @@ class Results:
         """Keep a run and write the file anew: whole, or not at all."""
         order = list(METHODS)
         runs = sorted([*self.runs, run], key=lambda r: (r.split, order.index(r.method)))
-        try:
-            with _replacing(self.path) as temporary:
-                temporary.write_text(self._text(runs), encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{self.path}: cannot be written: {error}") from error
+        head = {"schema": SCHEMA, "data_set": self.data_set}
+        head |= {"settings": self.settings, "environment": self.environment}
+        write_runs(self.path, head, [asdict(run) for run in runs])
         self.runs = runs
 
     def by_method(self) -> dict[str, list[Run]]:
         """The runs of each method that has any, in the order of `METHODS`."""
         methods = {m: [run for run in self.runs if run.method == m] for m in METHODS}
         return {method: runs for method, runs in methods.items() if runs}
-
-    def _text(self, runs: list[Run]) -> str:
-        """JSON with one run a line: short enough to look into, and to compare line by line."""
-        head = {"schema": SCHEMA, "data_set": self.data_set}
-        head |= {"settings": self.settings, "environment": self.environment}
-        lines = ",\n".join("    " + json.dumps(_rounded(asdict(run))) for run in runs)
-        return json.dumps(head, indent=2)[:-2] + f',\n  "runs": [\n{lines}\n  ]\n}}\n'
 
 
 def open_results(
@@ -89,10 +78,7 @@ def open_results(
     Raises `InputError` if they come from other data, settings or another machine: such figures must
     not stand in one table.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output {folder}: cannot be made a folder: {error}") from error
+    make_folder(folder)
     fresh = Results(
         folder / f"{data.name}.json",
         {
@@ -145,17 +131,6 @@ def mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place at the end, in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _differences(
     what: str, old: dict[str, Any], new: dict[str, Any], ignore: tuple[str, ...] = ()
 ) -> list[str]:
@@ -165,12 +140,3 @@ def _differences(
         for name in names
         if old.get(name) != new.get(name)
     ]
-
-
-def _rounded(value: Any) -> Any:
-    """Six digits are more than any of these figures is worth."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: _rounded(entry) for key, entry in value.items()}
-    return [_rounded(entry) for entry in value] if isinstance(value, list) else value

@@ -1,19 +1,14 @@
-"""One run, from the data to its figures, and the process that does it."""
+"""One run, from the data to its figures."""
 
 from __future__ import annotations
 
-import json
-import os
-import pickle
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from microarray_study.data_set import DataSet
-from microarray_study.errors import RunError
 from microarray_study.measuring import PeakMemory
 from microarray_study.results import Run
 from microarray_study.settings import NETWORKS, Settings
@@ -137,18 +132,3 @@ def _run_classic(job: Job) -> Run:
         peak_bytes=memory.added_bytes,
         chosen=two_phase.chosen(search),
     )
-
-
-def main() -> None:
-    """Read a job from standard input; write a line for each epoch, then one with the result."""
-    lines = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever else prints goes where the errors go
-
-    def send(kind: str, content: Any) -> None:
-        lines.write(json.dumps({kind: content}) + "\n")
-
-    job = pickle.load(sys.stdin.buffer)
-    try:
-        send("run", asdict(run_job(job, lambda epoch: send("epoch", epoch))))
-    except RunError as error:
-        send("error", str(error))
