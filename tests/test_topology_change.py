@@ -106,5 +106,5 @@ def test_merge_refuses_positions_that_do_not_fit(regrown: list[int], message: st
 @pytest.mark.parametrize("present", [[[1, 0], [0, 0]], [[0, 0], [1, 1]], [[0, 2], [0, 0]]])
 def test_merge_refuses_a_topology_that_is_none(present: list[list[int]]) -> None:
     none, nothing = torch.zeros(2, dtype=torch.bool), torch.empty(0, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"sorted|outside the layer"):
+    with pytest.raises(ValueError, match=r"sorted|must lie in"):
         TopologyChange.merge(torch.tensor(present), none, nothing, 2, 3)
