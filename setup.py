@@ -6,8 +6,11 @@ belong to it); this file holds only what has to be computed.
 
 from __future__ import annotations
 
+import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
@@ -26,8 +29,52 @@ LIBRARY = "torch_truly_sparse.libtorch_truly_sparse"
 TORCH_FLOOR = "0x020A000000000000"
 
 
+SECONDS = 100  # of one core, for all of them together: measured, GCC 12
+
+WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi"]  # vectors are passed between our own functions only
+if os.environ.get("TORCH_TRULY_SPARSE_WERROR") == "1":
+    # Set by `make`, where the compiler is known. An installation elsewhere must not fail because
+    # a newer compiler has thought of another warning.
+    WARNINGS.append("-Werror")
+
+
+def cores() -> int:
+    """Give the number of files that are compiled side by side."""
+    if jobs := os.environ.get("MAX_JOBS"):
+        return max(1, int(jobs))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class BuildOperators(build_ext):
-    """Names the library without a Python version, since it holds no Python."""
+    """Compiles the files side by side, and names the library without a Python version."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Compile on all cores (MAX_JOBS limits them) and link."""
+        compile_files, jobs = self.compiler.compile, min(cores(), len(ext.sources))
+
+        def compile_side_by_side(sources: list[str], **settings: Any) -> list[str]:
+            print(
+                f"compiling {len(sources)} files of operators on {jobs} core(s), "
+                f"about {round(SECONDS / jobs, -1):.0f} seconds",
+                flush=True,
+            )
+            # The largest files come first: no core is left with one of them at the end.
+            sources = sorted(sources, key=lambda source: "kernels" not in Path(source).parts)
+            for source in sources:
+                Path(settings["output_dir"], source).parent.mkdir(parents=True, exist_ok=True)
+            with ThreadPoolExecutor(jobs) as pool:
+                files = [pool.submit(compile_files, [source], **settings) for source in sources]
+                try:
+                    return [compiled for file in files for compiled in file.result()]
+                except BaseException:  # the compiler has said on stderr what is wrong
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+
+        self.compiler.compile = compile_side_by_side
+        try:
+            super().build_extension(ext)
+        finally:
+            self.compiler.compile = compile_files
 
     def get_ext_filename(self, fullname: str) -> str:
         """Give the path of the library within the package."""
@@ -47,13 +94,17 @@ setup(
     ext_modules=[
         Extension(
             LIBRARY,
-            sources=sorted(str(path) for path in Path("csrc/bindings").glob("*.cpp")),
+            sources=sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
             depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
-            include_dirs=include_paths(),
             library_dirs=library_paths(),
             libraries=["torch_cpu"],
             define_macros=[("TORCH_TARGET_VERSION", TORCH_FLOOR)],
-            extra_compile_args=["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-Wno-psabi"],
+            extra_compile_args=[
+                *("-std=c++17", "-O3", "-g0", "-fvisibility=hidden"),
+                *WARNINGS,
+                # As system headers, torch's own warnings stay silent.
+                *(f"-isystem{folder}" for folder in include_paths()),
+            ],
             language="c++",
         )
     ],

@@ -119,7 +119,7 @@ def test_occupied_positions_of_any_content_touch_no_other_memory(length: int) ->
         ({0: torch.arange(3)}, "`gradients` must be float32 or float64"),
         ({1: -1}, r"`start` must lie in \[0, 2\*\*63 - n\), got -1"),
         ({1: 2**63 - 1}, r"`start` must lie in \[0, 2\*\*63 - n\)"),
-        ({2: torch.tensor([1], dtype=torch.int32)}, "`occupied` must have dtype Long"),
+        ({2: torch.tensor([1], dtype=torch.int32)}, "`occupied` must have dtype torch.int64"),
         ({2: torch.tensor([[1]])}, r"`occupied` must have 1 dimension\(s\), got 2"),
     ],
 )

@@ -136,7 +136,7 @@ def test_any_memory_layout_is_read_and_nothing_is_written() -> None:
         (lambda x: ops.keep_largest(x, x.long(), 11), "`count` must be between 0 and 10.* got 11"),
         (lambda x: ops.keep_largest(x, x.long(), -1), "`count` must be between 0 and 10.* got -1"),
         (lambda x: ops.keep_largest(x, x.long()[1:], 1), "`positions` must have size 10"),
-        (lambda x: ops.keep_largest(x, x, 1), "`positions` must have dtype Long"),
+        (lambda x: ops.keep_largest(x, x, 1), "`positions` must have dtype torch.int64"),
         (lambda x: ops.keep_largest(x.int(), x.long(), 1), "`numbers` must be float32 or float64"),
     ],
 )

@@ -20,9 +20,47 @@ using torch::stable::Tensor;
 
 [[noreturn]] inline void refuse(const std::string& text) { throw std::invalid_argument(text); }
 
-inline std::string dtype_name(const Tensor& tensor) {
-  return torch::headeronly::toString(tensor.scalar_type());
+// A dtype as Python prints it.
+inline std::string dtype_name(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::Bool:
+      return "torch.bool";
+    case ScalarType::Byte:
+      return "torch.uint8";
+    case ScalarType::UInt16:
+      return "torch.uint16";
+    case ScalarType::UInt32:
+      return "torch.uint32";
+    case ScalarType::UInt64:
+      return "torch.uint64";
+    case ScalarType::Char:
+      return "torch.int8";
+    case ScalarType::Short:
+      return "torch.int16";
+    case ScalarType::Int:
+      return "torch.int32";
+    case ScalarType::Long:
+      return "torch.int64";
+    case ScalarType::BFloat16:
+      return "torch.bfloat16";
+    case ScalarType::Half:
+      return "torch.float16";
+    case ScalarType::Float:
+      return "torch.float32";
+    case ScalarType::Double:
+      return "torch.float64";
+    case ScalarType::ComplexHalf:
+      return "torch.complex32";
+    case ScalarType::ComplexFloat:
+      return "torch.complex64";
+    case ScalarType::ComplexDouble:
+      return "torch.complex128";
+    default:  // no operator takes it, and hardly anybody passes it: torch's own name will do
+      return torch::headeronly::toString(dtype);
+  }
 }
+
+inline std::string dtype_name(const Tensor& tensor) { return dtype_name(tensor.scalar_type()); }
 
 // A CPU tensor of `dim` dimensions, made contiguous.
 inline Tensor prepared(const Tensor& tensor, const char* name, int64_t dim) {
@@ -37,7 +75,7 @@ inline Tensor prepared(const Tensor& tensor, const char* name, int64_t dim) {
 inline Tensor prepared(const Tensor& tensor, const char* name, int64_t dim, ScalarType dtype) {
   Tensor result = prepared(tensor, name, dim);
   if (result.scalar_type() != dtype)
-    refuse(std::string("`") + name + "` must have dtype " + torch::headeronly::toString(dtype) +
+    refuse(std::string("`") + name + "` must have dtype " + dtype_name(dtype) +
            ", got " + dtype_name(result));
   return result;
 }
@@ -65,13 +103,6 @@ const T* data(const Tensor& tensor) {
 template <class T>
 T* mutable_data(const Tensor& tensor) {
   return static_cast<T*>(tensor.mutable_data_ptr());
-}
-
-// The number of rows that row pointers describe.
-inline int64_t rows_of(const Tensor& crow, const char* name) {
-  if (crow.numel() < 1)
-    refuse(std::string("`") + name + "` must have one entry more than there are rows, got none");
-  return crow.numel() - 1;
 }
 
 // The type in which activations of a type are summed, and in which weights come with them.
@@ -104,33 +135,17 @@ void for_activation_type(const Tensor& tensor, const F& f) {
   }
 }
 
+inline void check_index_type(const Tensor& tensor, const char* name) {
+  if (tensor.scalar_type() != ScalarType::Int && tensor.scalar_type() != ScalarType::Long)
+    refuse(std::string("`") + name + "` must be int32 or int64, got " + dtype_name(tensor));
+}
+
 // Calls f(I{}) for int32 and int64.
 template <class F>
 void for_index_type(const Tensor& tensor, const char* name, F&& f) {
-  switch (tensor.scalar_type()) {
-    case ScalarType::Int:
-      return f(int32_t{});
-    case ScalarType::Long:
-      return f(int64_t{});
-    default:
-      refuse(std::string("`") + name + "` must be int32 or int64, got " + dtype_name(tensor));
-  }
-}
-
-// Raises what a kernel flagged.
-inline void check_in_range(bool in_range, const char* operation) {
-  if (!in_range)
-    refuse(std::string(operation) +
-           ": the topology holds an index outside the layer; `indices` must lie in "
-           "[0, out_features) and [0, in_features). It was changed after it had been checked: "
-           "assign a valid topology to the layer");
-}
-
-// Row pointers must begin at 0 and end at nnz: together with the kernels' check of each row, every
-// nonzero then belongs to a row, and no entry of a result stays unwritten.
-inline void check_covered(const Tensor& crow, int64_t nnz, const char* operation) {
-  const int64_t* pointers = data<int64_t>(crow);
-  check_in_range(pointers[0] == 0 && pointers[crow.numel() - 1] == nnz, operation);
+  check_index_type(tensor, name);
+  if (tensor.scalar_type() == ScalarType::Int) return f(int32_t{});
+  return f(int64_t{});
 }
 
 }  // namespace tts

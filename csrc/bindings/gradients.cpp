@@ -7,38 +7,37 @@
 
 #include "../kernels/column_sum.h"
 #include "../kernels/gather.h"
-#include "checks.h"
 #include "gradients.h"
+#include "matrix.h"
 #include "products.h"
 
 namespace tts {
 namespace {
+
+template <class I>
+constexpr ColumnOrder<I> no_order{nullptr, nullptr, nullptr};
+
+void check_grad_output(const Tensor& dy, const Tensor& x, const Matrix& w) {
+  check_size(dy.size(0), x.size(0), "grad_output", "as many samples as `input`");
+  check_size(dy.size(1), w.rows, "grad_output", "out_features");
+}
 
 Tensor sddmm(const Tensor& grad_output, const Tensor& input, const Tensor& crow_indices,
              const Tensor& col_indices) {
   const Tensor dy = prepared(grad_output, "grad_output", 2);
   const ScalarType sums = sum_type(dy, "grad_output");
   const Tensor x = prepared(input, "input", 2, dy.scalar_type());
-  const Tensor crow = prepared(crow_indices, "crow_indices", 1, ScalarType::Long);
-  const Tensor col = prepared(col_indices, "col_indices", 1);
-  const int64_t batch = x.size(0), columns = x.size(1), nnz = col.numel();
-  const int64_t rows = rows_of(crow, "crow_indices");
-  check_size(dy.size(0), batch, "grad_output", "as many samples as `input`");
-  check_size(dy.size(1), rows, "grad_output", "out_features");
-  check_covered(crow, nnz, "sddmm");
-  if (columns == 0 && nnz > 0) check_in_range(false, "sddmm");
+  const Matrix w = checked_matrix("sddmm", crow_indices, col_indices, x.size(1));
+  check_grad_output(dy, x, w);
 
-  Tensor output = recycled({nnz}, sums);
-  for_activation_type(x, [&](auto stored, auto sum) {
+  Tensor output = recycled({w.nnz}, sums);
+  for_product_types(x, w, [&](auto stored, auto sum, auto index) {
     using X = decltype(stored);
     using T = decltype(sum);
-    for_index_type(col, "col_indices", [&](auto index) {
-      using I = decltype(index);
-      Gradients<T, X, I> gradients{data<X>(dy), data<X>(x), batch, data<int64_t>(crow),
-                                   data<I>(col), nnz, rows, columns};
-      gradients.dw = mutable_data<T>(output);
-      check_in_range(gradients.compute(), "sddmm");
-    });
+    using I = decltype(index);
+    const Gradients<X, T, I> gradients{activations<X>(dy), activations<X>(x), w.view<T, I>(),
+                                       no_order<I>, mutable_data<T>(output)};
+    check_contents(gradients.compute(), w);
   });
   return output;
 }
@@ -49,47 +48,31 @@ Tensor spmm_transposed(const Tensor& grad_output, const Tensor& crow_indices,
                        const std::optional<Tensor>& row_indices,
                        const std::optional<Tensor>& permutation) {
   const Tensor dy = prepared(grad_output, "grad_output", 2);
-  const Tensor v = prepared(values, "values", 1, sum_type(dy, "grad_output"));
-  const Tensor crow = prepared(crow_indices, "crow_indices", 1, ScalarType::Long);
-  const Tensor col = prepared(col_indices, "col_indices", 1);
-  const int64_t columns = in_features, rows = rows_of(crow, "crow_indices"), nnz = v.numel();
-  const int64_t batch = dy.size(0);
-  if (columns < 0) refuse("`in_features` must not be negative");
-  check_size(col.numel(), nnz, "col_indices", "one for each of `values`");
-  check_size(dy.size(1), rows, "grad_output", "out_features");
-  check_covered(crow, nnz, "spmm_transposed");
-  if ((rows == 0 || columns == 0) && nnz > 0) check_in_range(false, "spmm_transposed");
+  const Matrix w = checked_matrix("spmm_transposed", crow_indices, col_indices, in_features,
+                                  values, sum_type(dy, "grad_output"));
+  check_size(dy.size(1), w.rows, "grad_output", "out_features");
+  std::optional<Order> order;
+  if (dy.size(0) > scatter_batch)
+    order = checked_order(w, ccol_indices, row_indices, permutation);
 
-  Tensor output = recycled({batch, columns}, dy.scalar_type());
-  const bool ordered = ccol_indices && row_indices && permutation && batch > scatter_batch;
-  for_activation_type(dy, [&](auto stored, auto sum) {
+  Tensor output = recycled({dy.size(0), in_features}, dy.scalar_type());
+  for_product_types(dy, w, [&](auto stored, auto sum, auto index) {
     using X = decltype(stored);
     using T = decltype(sum);
-    for_index_type(col, "col_indices", [&](auto index) {
-      using I = decltype(index);
-      bool in_range = true;
-      if (ordered) {
-        const Tensor ccol = prepared(*ccol_indices, "ccol_indices", 1, ScalarType::Long);
-        const Tensor row = prepared(*row_indices, "row_indices", 1, col.scalar_type());
-        const Tensor order = prepared(*permutation, "permutation", 1, col.scalar_type());
-        check_size(ccol.numel(), columns + 1, "ccol_indices", "in_features + 1");
-        check_size(row.numel(), nnz, "row_indices", "one for each of `values`");
-        check_size(order.numel(), nnz, "permutation", "one for each of `values`");
-        check_covered(ccol, nnz, "spmm_transposed");
-        const Scratch<T> reordered(nnz);
-        in_range &= parallel_pieces(nnz, nnz, [&](int64_t begin, int64_t end) {
-          return gather(data<T>(v), data<I>(order), nnz, begin, end, reordered.get());
-        });
-        in_range &= multiply<T, X, I>(data<X>(dy), batch, data<int64_t>(ccol), data<I>(row),
-                                      reordered.get(), nnz, nullptr, mutable_data<X>(output),
-                                      columns, rows);
-      } else {
-        in_range &= multiply_transposed<T, X, I>(data<X>(dy), batch, data<int64_t>(crow),
-                                                 data<I>(col), data<T>(v), nnz,
-                                                 mutable_data<X>(output), rows, columns);
-      }
-      check_in_range(in_range, "spmm_transposed");
+    using I = decltype(index);
+    const Activations<const X> from = activations<X>(dy);
+    const Activations<X> to = mutable_activations<X>(output);
+    const CsrView<T, I> view = w.view<T, I>();
+    if (!order) return check_contents(multiply_transposed(from, view, to), w);
+
+    const ColumnOrder<I> by_column = order->view<I>();
+    const Scratch<T> reordered(w.nnz);
+    bool in_range = parallel_pieces(w.nnz, w.nnz, [&](int64_t begin, int64_t end) {
+      return gather(view, by_column, {begin, end}, reordered.get());
     });
+    const T* no_bias = nullptr;
+    in_range &= multiply(from, transposed<T, I>(view, by_column, reordered.get()), no_bias, to);
+    check_contents(in_range, w, order);
   });
   return output;
 }
@@ -104,8 +87,9 @@ Tensor column_sum(const Tensor& grad_output) {
     constexpr int64_t piece = 64;  // columns summed together: a few cache lines
     const Isa isa = active_isa();
     parallel_pieces((columns + piece - 1) / piece, batch * columns / 16, [&](int64_t b, int64_t e) {
-      return run<ColumnSum<X, T>>(isa, data<X>(dy), batch, columns, b * piece,
-                                  std::min(e * piece, columns), mutable_data<T>(output));
+      return run<ColumnSum<X, T>>(isa, activations<X>(dy),
+                                  Range{b * piece, std::min(e * piece, columns)},
+                                  mutable_data<T>(output));
     });
   });
   return output;
@@ -119,47 +103,25 @@ std::tuple<Tensor, Tensor, Tensor> spmm_backward(
   const Tensor dy = prepared(grad_output, "grad_output", 2);
   const ScalarType sums = sum_type(dy, "grad_output");
   const Tensor x = prepared(input, "input", 2, dy.scalar_type());
-  const Tensor crow = prepared(crow_indices, "crow_indices", 1, ScalarType::Long);
-  const Tensor col = prepared(col_indices, "col_indices", 1);
-  const Tensor v = prepared(values, "values", 1, sums);
-  const int64_t batch = x.size(0), columns = x.size(1), nnz = v.numel();
-  const int64_t rows = rows_of(crow, "crow_indices");
-  check_size(col.numel(), nnz, "col_indices", "one for each of `values`");
-  check_size(dy.size(0), batch, "grad_output", "as many samples as `input`");
-  check_size(dy.size(1), rows, "grad_output", "out_features");
-  check_covered(crow, nnz, "spmm_backward");
-  if (columns == 0 && nnz > 0) check_in_range(false, "spmm_backward");
+  const Matrix w =
+      checked_matrix("spmm_backward", crow_indices, col_indices, x.size(1), values, sums);
+  check_grad_output(dy, x, w);
+  std::optional<Order> order;
+  if (for_input && x.size(0) > scatter_batch)
+    order = checked_order(w, ccol_indices, row_indices, permutation);
 
-  Tensor dw = recycled({nnz}, sums);
-  Tensor dx = recycled({for_input ? batch : 0, columns}, dy.scalar_type());
-  Tensor db = recycled({for_bias ? rows : 0}, sums);
-  const bool ordered = for_input && ccol_indices && row_indices && permutation &&
-                       batch > scatter_batch;
-  for_activation_type(dy, [&](auto stored, auto sum) {
+  Tensor dw = recycled({w.nnz}, sums);
+  Tensor dx = recycled({for_input ? x.size(0) : 0, w.columns}, dy.scalar_type());
+  Tensor db = recycled({for_bias ? w.rows : 0}, sums);
+  for_product_types(dy, w, [&](auto stored, auto sum, auto index) {
     using X = decltype(stored);
     using T = decltype(sum);
-    for_index_type(col, "col_indices", [&](auto index) {
-      using I = decltype(index);
-      Gradients<T, X, I> gradients{data<X>(dy), data<X>(x), batch, data<int64_t>(crow),
-                                   data<I>(col), nnz, rows, columns};
-      gradients.dw = mutable_data<T>(dw);
-      if (for_bias) gradients.db = mutable_data<T>(db);
-      if (for_input) gradients.dx = mutable_data<X>(dx);
-      gradients.values = data<T>(v);
-      if (!ordered) return check_in_range(gradients.compute(), "spmm_backward");
-
-      const Tensor ccol = prepared(*ccol_indices, "ccol_indices", 1, ScalarType::Long);
-      const Tensor row = prepared(*row_indices, "row_indices", 1, col.scalar_type());
-      const Tensor order = prepared(*permutation, "permutation", 1, col.scalar_type());
-      check_size(ccol.numel(), columns + 1, "ccol_indices", "in_features + 1");
-      check_size(row.numel(), nnz, "row_indices", "one for each of `values`");
-      check_size(order.numel(), nnz, "permutation", "one for each of `values`");
-      check_covered(ccol, nnz, "spmm_backward");
-      gradients.ccol = data<int64_t>(ccol);
-      gradients.row = data<I>(row);
-      gradients.permutation = data<I>(order);
-      check_in_range(gradients.compute(), "spmm_backward");
-    });
+    using I = decltype(index);
+    Gradients<X, T, I> gradients{activations<X>(dy), activations<X>(x), w.view<T, I>(),
+                                 order ? order->view<I>() : no_order<I>, mutable_data<T>(dw)};
+    if (for_bias) gradients.db = mutable_data<T>(db);
+    if (for_input) gradients.dx = mutable_activations<X>(dx);
+    check_contents(gradients.compute(), w, order);
   });
   return {dx, dw, db};
 }

@@ -28,7 +28,8 @@ void check_regrown(const int64_t* regrown, int64_t count, uint64_t population) {
 [[noreturn]] void refuse_merge(MergeDefect defect) {
   if (defect == MergeDefect::duplicate)
     refuse("regrown positions must not be among those that survive");
-  if (defect == MergeDefect::range) check_in_range(false, "merge");
+  if (defect == MergeDefect::range)
+    refuse("`indices` must lie in [0, out_features) and [0, in_features)");
   refuse("`indices` must be sorted by output unit, then input unit, and unique");
 }
 
@@ -80,7 +81,7 @@ std::tuple<Tensor, Tensor> merge(const Tensor& indices, const Tensor& dropped,
   const uint64_t population = population_of(out_features, in_features);
   constexpr int64_t most = std::numeric_limits<int32_t>::max();
   check_regrown(data<int64_t>(added), count, population);
-  if (population == 0 && nnz > 0) check_in_range(false, "merge");
+  if (population == 0 && nnz > 0) refuse_merge(MergeDefect::range);
 
   const std::vector<int64_t> before = set_before(data<uint8_t>(gone), nnz);
   check_size(survivors, nnz - before.back(), "survivors", "connections that are not dropped");

@@ -47,24 +47,24 @@ bool parallel_items(int64_t items, int64_t workers, const F& f) {
 }
 
 // Row boundaries of `shares` parts with about equally many nonzeros and rows:
-// part i is rows [result[i], result[i + 1]). Safe for any content of crow.
-inline std::vector<int64_t> split_rows(const int64_t* crow, int64_t rows, int64_t nnz,
-                                       int64_t shares) {
+// part i is rows [result[i], result[i + 1]). Safe for any content of w.crow.
+template <class T, class I>
+std::vector<int64_t> split_rows(const CsrView<T, I>& w, int64_t shares) {
   std::vector<int64_t> bounds{0};
-  const auto total = static_cast<uint64_t>(nnz) + static_cast<uint64_t>(rows);
+  const auto total = static_cast<uint64_t>(w.nnz) + static_cast<uint64_t>(w.rows);
   for (int64_t i = 1; i < shares; ++i) {
     const auto target = static_cast<uint64_t>(static_cast<double>(total) * i / shares);
-    int64_t low = bounds.back(), high = rows;
+    int64_t low = bounds.back(), high = w.rows;
     while (low < high) {
       const int64_t middle = low + (high - low) / 2;
-      if (static_cast<uint64_t>(crow[middle]) + static_cast<uint64_t>(middle) < target)
+      if (static_cast<uint64_t>(w.crow[middle]) + static_cast<uint64_t>(middle) < target)
         low = middle + 1;
       else
         high = middle;
     }
     bounds.push_back(low);
   }
-  bounds.push_back(rows);
+  bounds.push_back(w.rows);
   return bounds;
 }
 

@@ -6,11 +6,13 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <type_traits>
 
 #if defined(__linux__)
 #include <unistd.h>
 #endif
+
+#include "../kernels/tile.h"
+#include "../kernels/views.h"
 
 namespace tts {
 
@@ -40,32 +42,6 @@ constexpr int64_t serial_visits = 1 << 14;
 
 constexpr bool worth_threads(int64_t visits) { return visits >= serial_visits; }
 
-// Samples side by side: a batch is cut into tiles of the widest width; the rest gets one tile of
-// the narrowest width that holds it.
-constexpr int64_t widest_tile_bytes = 128;
-
-template <class T>
-constexpr int widest_tile = widest_tile_bytes / static_cast<int>(sizeof(T));
-
-template <class T>
-constexpr int tile_width(int64_t samples) {
-  return samples <= 1 ? 1 : samples <= 2 ? 2 : samples <= 4 ? 4 : samples <= 8 ? 8
-         : samples <= 16 ? 16 : widest_tile<T>;
-}
-
-// Calls f(integral_constant<int, L>) for L = tile_width<T>(samples).
-template <class T, class F>
-auto for_tile_width(int64_t samples, const F& f) {
-  switch (tile_width<T>(samples)) {
-    case 1: return f(std::integral_constant<int, 1>{});
-    case 2: return f(std::integral_constant<int, 2>{});
-    case 4: return f(std::integral_constant<int, 4>{});
-    case 8: return f(std::integral_constant<int, 8>{});
-    case 16: return f(std::integral_constant<int, 16>{});
-    default: return f(std::integral_constant<int, widest_tile<T>>{});
-  }
-}
-
 // How a product over a batch runs.
 struct Plan {
   int64_t tiles;       // number of tiles of the batch, the last one possibly narrower
@@ -74,21 +50,20 @@ struct Plan {
   int64_t workers;     // threads that take part
 };
 
-// For a product of nnz nonzeros over `batch` samples of `features` activations each.
-template <class T>
-Plan make_plan(int64_t batch, int64_t features, int64_t nnz, int64_t rows, int64_t threads,
-               bool can_split_batch) {
+// For a product of W with tiles of `batch` samples, w.columns features each.
+template <class T, class I>
+Plan make_plan(const CsrView<T, I>& w, int64_t batch, int64_t threads) {
   constexpr int64_t L = widest_tile<T>;
   Plan plan{};
   plan.tiles = (batch + L - 1) / L;
-  const int64_t visits = (nnz + rows + features) * plan.tiles;
+  const int64_t visits = (w.nnz + w.rows + w.columns) * plan.tiles;
   plan.workers = worth_threads(visits) ? threads : 1;
   // Whole tiles to each thread: one fork, no barrier between filling a tile and using it. With
   // few tiles the last ones would leave threads idle; then all threads share each tile's rows.
-  plan.tiles_apart = can_split_batch && (plan.workers == 1 || plan.tiles % plan.workers == 0 ||
-                                         plan.tiles >= 4 * plan.workers);
+  plan.tiles_apart = plan.workers == 1 || plan.tiles % plan.workers == 0 ||
+                     plan.tiles >= 4 * plan.workers;
   const int64_t tile_bytes = std::max<int64_t>(
-      1, features * tile_width<T>(std::min(batch, L)) * static_cast<int64_t>(sizeof(T)));
+      1, w.columns * tile_width<T>(std::min(batch, L)) * static_cast<int64_t>(sizeof(T)));
   plan.panel = std::clamp<int64_t>(caches().l3 / 4 / tile_bytes, 1, std::max<int64_t>(plan.tiles, 1));
   return plan;
 }
@@ -107,18 +82,18 @@ struct GradientPlan {
   int64_t shares;          // parts of the rows, and of the columns, that are handed out
 };
 
-template <class T>
-GradientPlan make_gradient_plan(int64_t batch, int64_t rows, int64_t columns, int64_t nnz,
-                                bool for_input, int64_t threads) {
+template <class T, class I>
+GradientPlan make_gradient_plan(const CsrView<T, I>& w, int64_t batch, bool for_input,
+                                int64_t threads) {
   GradientPlan plan{};
   plan.tiles = (batch + widest_tile<T> - 1) / widest_tile<T>;
-  plan.workers = worth_threads((nnz + rows + columns) * plan.tiles) ? threads : 1;
+  plan.workers = worth_threads((w.nnz + w.rows + w.columns) * plan.tiles) ? threads : 1;
   const int64_t most = std::max<int64_t>(plan.tiles, 1);
-  const int64_t bytes = std::max<int64_t>(1, (rows + columns) * widest_tile_bytes);
-  const int64_t least = pair_tiles(columns) ? std::min<int64_t>(2, most) : 1;
+  const int64_t bytes = std::max<int64_t>(1, (w.rows + w.columns) * widest_tile_bytes);
+  const int64_t least = pair_tiles(w.columns) ? std::min<int64_t>(2, most) : 1;
   // Transposing a feature costs about half a visit; a tile for each thread must not crowd L3.
-  const int64_t visits = (for_input ? 2 : 1) * nnz / plan.workers;
-  if (visits >= 2 * (rows + columns) && plan.workers * bytes <= caches().l3 / 2) {
+  const int64_t visits = (for_input ? 2 : 1) * w.nnz / plan.workers;
+  if (visits >= 2 * (w.rows + w.columns) && plan.workers * bytes <= caches().l3 / 2) {
     plan.panels_at_once = plan.shares = plan.workers;
     plan.panel = least;
   } else {
@@ -137,9 +112,11 @@ constexpr int64_t scatter_batch = 16;
 // How many parts of the rows scatter side by side, each into sums of its own that are added up
 // afterwards. It follows from shapes alone, for the bits; a power of two, so that the parts divide
 // among threads; few enough that clearing and adding the sums stays a fraction of the work.
-inline int64_t scatter_parts(int64_t nnz, int64_t columns, int64_t tiles) {
+template <class T, class I>
+int64_t scatter_parts(const CsrView<T, I>& w, int64_t tiles) {
   int64_t parts = 1;
-  while (tiles * parts < 8 && nnz >= serial_visits && nnz / (2 * parts) >= 16 * columns) parts *= 2;
+  while (tiles * parts < 8 && w.nnz >= serial_visits && w.nnz / (2 * parts) >= 16 * w.columns)
+    parts *= 2;
   return parts;
 }
 

@@ -5,7 +5,7 @@
 
 #include <tuple>
 
-#include "checks.h"
+#include "matrix.h"
 
 namespace tts {
 namespace {
@@ -13,22 +13,17 @@ namespace {
 std::tuple<Tensor, Tensor, Tensor> transpose_order(const Tensor& crow_indices,
                                                    const Tensor& col_indices,
                                                    int64_t in_features) {
-  const Tensor crow = prepared(crow_indices, "crow_indices", 1, ScalarType::Long);
-  const Tensor col = prepared(col_indices, "col_indices", 1);
-  const int64_t rows = rows_of(crow, "crow_indices"), nnz = col.numel();
-  if (in_features < 0) refuse("`in_features` must not be negative");
-  if (in_features == 0 && nnz > 0) check_in_range(false, "transpose");
+  const Matrix w = checked_matrix("transpose", crow_indices, col_indices, in_features);
   Tensor ccol = fresh({in_features + 1}, ScalarType::Long);
-  Tensor row_of = fresh({nnz}, col.scalar_type());
-  Tensor permutation = fresh({nnz}, col.scalar_type());
-  for_index_type(col, "col_indices", [&](auto index) {
+  Tensor row_of = fresh({w.nnz}, w.col.scalar_type());
+  Tensor permutation = fresh({w.nnz}, w.col.scalar_type());
+  for_index_type(w.col, "col_indices", [&](auto index) {
     using I = decltype(index);
-    if (nnz > std::numeric_limits<I>::max() || rows > std::numeric_limits<I>::max())
+    if (w.nnz > std::numeric_limits<I>::max() || w.rows > std::numeric_limits<I>::max())
       refuse("`col_indices` must be int64 for a topology of this size");
-    check_in_range(transpose(crow.const_data_ptr<int64_t>(), col.const_data_ptr<I>(), rows,
-                             in_features, nnz, ccol.mutable_data_ptr<int64_t>(),
-                             row_of.mutable_data_ptr<I>(), permutation.mutable_data_ptr<I>()),
-                   "transpose");
+    check_contents(transpose(w.view<void, I>(), mutable_data<int64_t>(ccol),
+                             mutable_data<I>(row_of), mutable_data<I>(permutation)),
+                   w);
   });
   return {ccol, row_of, permutation};
 }

@@ -10,6 +10,7 @@
 #include <type_traits>
 
 #include "simd.h"
+#include "views.h"
 
 namespace tts {
 
@@ -40,28 +41,24 @@ TTS_INLINE void clamp_indices(const I* col, int64_t count, int64_t extent, I* ch
   in_range &= outside == 0;
 }
 
-// The entries of one compressed row: [begin, end) within [0, nnz).
-struct RowRange {
-  int64_t begin, end;
-};
-
-// Row `row` of `crow` (row pointers, 64-bit); an ill-formed row comes back empty and clears
+// The nonzeros of row `row`, within [0, nnz); an ill-formed row comes back empty and clears
 // `in_range`.
-TTS_INLINE RowRange row_range(const int64_t* crow, int64_t row, int64_t nnz, bool& in_range) {
-  const int64_t begin = crow[row], end = crow[row + 1];
-  const bool inside = begin >= 0 && begin <= end && end <= nnz;
+template <class T, class I>
+TTS_INLINE Range nonzeros_of(const CsrView<T, I>& w, int64_t row, bool& in_range) {
+  const int64_t begin = w.crow[row], end = w.crow[row + 1];
+  const bool inside = begin >= 0 && begin <= end && end <= w.nnz;
   in_range &= inside;
-  return inside ? RowRange{begin, end} : RowRange{0, 0};
+  return inside ? Range{begin, end} : Range{0, 0};
 }
 
-// The entries of rows [first, last), last > first, checked as a whole: the row pointers in between
-// must not leave the range nor fall.
-TTS_INLINE RowRange row_range(const int64_t* crow, int64_t first, int64_t last, int64_t nnz,
-                              bool& in_range) {
-  bool inside = crow[first] >= 0 && crow[last] <= nnz;
-  for (int64_t row = first; row < last; ++row) inside &= crow[row] <= crow[row + 1];
+// The nonzeros of `rows`, at least one row, checked as a whole: the row pointers in between must
+// not leave the range nor fall.
+template <class T, class I>
+TTS_INLINE Range nonzeros_of(const CsrView<T, I>& w, Range rows, bool& in_range) {
+  bool inside = w.crow[rows.begin] >= 0 && w.crow[rows.end] <= w.nnz;
+  for (int64_t row = rows.begin; row < rows.end; ++row) inside &= w.crow[row] <= w.crow[row + 1];
   in_range &= inside;
-  return inside ? RowRange{crow[first], crow[last]} : RowRange{0, 0};
+  return inside ? Range{w.crow[rows.begin], w.crow[rows.end]} : Range{0, 0};
 }
 
 }  // namespace tts

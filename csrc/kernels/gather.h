@@ -4,18 +4,18 @@
 #include <cstdint>
 
 #include "bounds.h"
+#include "views.h"
 
 namespace tts {
 
-// out[k] = values[permutation[k]] for k in [begin, end).
-//   permutation entries are to lie in [0, nnz); out does not alias values.
-// Returns false if one did not. Cost: O(end - begin).
+// out[k] = w.values[order.permutation[k]] for every k in `nonzeros`.
+//   out (nnz), does not alias w.
+// Returns false if an entry of the permutation was out of range. Cost: O(nonzeros).
 template <class T, class I>
-bool gather(const T* values, const I* permutation, int64_t nnz, int64_t begin, int64_t end,
-            T* out) {
+bool gather(const CsrView<T, I>& w, const ColumnOrder<I>& order, Range nonzeros, T* out) {
   bool in_range = true;
-  for (int64_t k = begin; k < end; ++k)
-    out[k] = values[clamp_index(permutation[k], nnz, in_range)];
+  for (int64_t k = nonzeros.begin; k < nonzeros.end; ++k)
+    out[k] = w.values[clamp_index(order.permutation[k], w.nnz, in_range)];
   return in_range;
 }
 

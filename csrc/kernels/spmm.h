@@ -6,6 +6,7 @@
 #include "bounds.h"
 #include "simd.h"
 #include "tile.h"
+#include "views.h"
 
 namespace tts {
 
@@ -17,14 +18,11 @@ constexpr int row_group = 16;
 // for.
 constexpr int column_window = 512;
 
-// y[s, r] = bias[r] + sum over k in row r of values[k] * x[s, col[k]]
-// for rows r in [row_begin, row_end) and one tile of L samples.
-//   crow   (rows + 1) row pointers into col and values
-//   col    (nnz) column of each nonzero, to lie in [0, columns)
-//   values (nnz)
-//   bias   (rows) or null
-//   tile   (columns, L): x with its samples side by side (tile.h)
-//   y      (samples, rows) row-major, samples <= L; every entry of the given rows is written
+// y[s, r] = bias[r] + sum over k in row r of w.values[k] * x[s, w.col[k]]
+// for every r in `rows` and one tile of L samples.
+//   bias (w.rows) or null
+//   tile (w.columns, L): x with its samples side by side (tile.h)
+//   y    (samples <= L, w.rows); every entry of the given rows is written
 // Nothing aliases y. Returns false if an index was out of range (y is then meaningless).
 // A row's sum is made by one call, in an order that depends on the row's place in crow and on L
 // alone.
@@ -32,10 +30,8 @@ constexpr int column_window = 512;
 template <class T, class I, class Y, int L>
 struct SpmmRows {
   template <int Bytes>
-  static TTS_INLINE bool apply(int64_t row_begin, int64_t row_end, const int64_t* crow,
-                               const I* col, const T* values, int64_t nnz, int64_t columns,
-                               const T* bias, const T* tile, Y* y, int64_t samples,
-                               int64_t rows) {
+  static TTS_INLINE bool apply(Range rows, CsrView<T, I> w, const T* bias, const T* tile,
+                               Activations<Y> y) {
     using V = typename Lanes<T, L, Bytes>::V;
     constexpr int width = Lanes<T, L, Bytes>::width, count = Lanes<T, L, Bytes>::count;
     // Independent sums hide the latency of a multiply-add; 8 fill its pipeline.
@@ -44,18 +40,18 @@ struct SpmmRows {
     alignas(64) I checked[column_window];  // columns [from, to), clamped
     int64_t from = 0, to = 0;
     bool in_range = true;
-    for (int64_t first = row_begin; first < row_end; first += row_group) {
-      const int64_t grouped = row_end - first < row_group ? row_end - first : row_group;
+    for (int64_t first = rows.begin; first < rows.end; first += row_group) {
+      const int64_t grouped = rows.end - first < row_group ? rows.end - first : row_group;
       for (int64_t g = 0; g < grouped; ++g) {
-        const RowRange range = row_range(crow, first + g, nnz, in_range);
+        const Range range = nonzeros_of(w, first + g, in_range);
         V sums[chains][count] = {};
         for (int64_t k = range.begin; k < range.end;) {
           if (k < from || k >= to) {
             from = k / column_window * column_window;
-            to = nnz - from < column_window ? nnz : from + column_window;
-            clamp_indices(col + from, to - from, columns, checked, in_range);
-            prefetch_stream(col + to + stream_ahead, column_window);
-            prefetch_stream(values + to + stream_ahead, column_window);
+            to = w.nnz - from < column_window ? w.nnz : from + column_window;
+            clamp_indices(w.col + from, to - from, w.columns, checked, in_range);
+            prefetch_stream(w.col + to + stream_ahead, column_window);
+            prefetch_stream(w.values + to + stream_ahead, column_window);
           }
           const int64_t stop = range.end < to ? range.end : to;
           const I* next = checked - from;
@@ -63,12 +59,12 @@ struct SpmmRows {
             for (int c = 0; c < chains; ++c) {
               const T* x = tile + static_cast<int64_t>(next[k + c]) * L;
               for (int v = 0; v < count; ++v)
-                sums[c][v] += values[k + c] * load<V>(x + v * width);
+                sums[c][v] += w.values[k + c] * load<V>(x + v * width);
             }
           }
           for (; k < stop; ++k) {
             const T* x = tile + static_cast<int64_t>(next[k]) * L;
-            for (int v = 0; v < count; ++v) sums[0][v] += values[k] * load<V>(x + v * width);
+            for (int v = 0; v < count; ++v) sums[0][v] += w.values[k] * load<V>(x + v * width);
           }
         }
         const T offset = bias ? bias[first + g] : T(0);
@@ -79,7 +75,7 @@ struct SpmmRows {
           store(group + g * L + v * width, V(sum + offset));
         }
       }
-      write_rows<T, L, Bytes>(group, grouped, samples, y + first, rows);
+      write_rows<T, L, Bytes>(group, grouped, y, first);
     }
     return in_range;
   }

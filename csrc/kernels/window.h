@@ -6,6 +6,7 @@
 
 #include "bounds.h"
 #include "simd.h"
+#include "views.h"
 
 namespace tts {
 
@@ -19,15 +20,16 @@ struct NonzeroWindow {
   alignas(64) int64_t rows[most + 16];
 
   // Reads nonzeros [from, from + count), 1 <= count <= most, of rows [row, last): their columns,
-  // clamped to [0, extent), and their rows. `row` is the first of these rows at the first call and
-  // carries over to the next one. The row pointers have been checked (row_range).
-  TTS_INLINE void read(const int64_t* crow, const I* col, int64_t from, int64_t count,
-                       int64_t extent, int64_t& row, int64_t last, bool& in_range) {
-    clamp_indices(col + from, count, extent, columns, in_range);
+  // clamped, and their rows. `row` is the first of these rows at the first call and carries over to
+  // the next one. The row pointers have been checked (nonzeros_of).
+  template <class T>
+  TTS_INLINE void read(const CsrView<T, I>& w, int64_t from, int64_t count, int64_t& row,
+                       int64_t last, bool& in_range) {
+    clamp_indices(w.col + from, count, w.columns, columns, in_range);
     for (int64_t i = 0; i < count;) {
-      while (row + 1 < last && crow[row + 1] <= from + i) ++row;
+      while (row + 1 < last && w.crow[row + 1] <= from + i) ++row;
       const int64_t end =
-          row + 1 < last && crow[row + 1] < from + count ? crow[row + 1] - from : count;
+          row + 1 < last && w.crow[row + 1] < from + count ? w.crow[row + 1] - from : count;
       for (; i < end; ++i) rows[i] = row;
     }
     for (int64_t i = count; i < count + 16; ++i) {
