@@ -162,9 +162,12 @@ def assert_product_close(
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Equal to the bit: -0.0 differs from 0.0, and NaN equals itself."""
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    return bytes(a.detach().contiguous().numpy()) == bytes(b.detach().contiguous().numpy())
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(_bytes(a), _bytes(b))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    resolved = tensor.detach().resolve_conj().resolve_neg()
+    return resolved.reshape(-1).clone(memory_format=torch.contiguous_format).view(torch.uint8)
 
 
 def all_same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:

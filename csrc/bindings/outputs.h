@@ -5,6 +5,8 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <atomic>
+#include <cstring>
 #include <initializer_list>
 #include <new>
 #include <optional>
@@ -71,6 +73,18 @@ inline size_t bytes_of(std::initializer_list<int64_t> size, ScalarType dtype) {
   return bytes;
 }
 
+// Whether results are filled before a kernel sees them; the operator `poison_results` sets it.
+inline std::atomic<bool> results_poisoned{false};
+
+// The tensor itself, its bytes 0xFF (NaN in floats, -1 in integers) if results are poisoned: an entry
+// that a kernel leaves unwritten is then seen, whatever the memory held before.
+inline Tensor poisoned_if_asked(Tensor tensor) {
+  if (results_poisoned.load(std::memory_order_relaxed) && tensor.numel() > 0)
+    std::memset(tensor.mutable_data_ptr(), 0xFF,
+                static_cast<size_t>(tensor.numel()) * tensor.element_size());
+  return tensor;
+}
+
 // An uninitialised contiguous CPU tensor. A large one lies on huge pages of its own, which go back
 // to the system with it: malloc would keep them, and an evolution's temporaries would count twice.
 inline Tensor fresh(std::initializer_list<int64_t> size, ScalarType dtype) {
@@ -84,11 +98,11 @@ inline Tensor fresh(std::initializer_list<int64_t> size, ScalarType dtype) {
       munmap(block, reinterpret_cast<size_t>(length));
     };
     if (auto tensor = tensor_on(data, size, dtype, unmap, reinterpret_cast<void*>(bytes)))
-      return *tensor;
+      return poisoned_if_asked(*tensor);
     munmap(data, bytes);
   }
 #endif
-  return torch::stable::empty(size, dtype);
+  return poisoned_if_asked(torch::stable::empty(size, dtype));
 }
 
 // The same for what every training step makes and frees: a large one lies in a block of the cache
@@ -99,11 +113,12 @@ inline Tensor recycled(std::initializer_list<int64_t> size, ScalarType dtype) {
   if (bytes >= cached_from && torch_from_blob != nullptr) {
     void* data = BlockCache::global().acquire(bytes);
     const auto release = [](void* block, void*) { BlockCache::global().release(block); };
-    if (auto tensor = tensor_on(data, size, dtype, release, nullptr)) return *tensor;
+    if (auto tensor = tensor_on(data, size, dtype, release, nullptr))
+      return poisoned_if_asked(*tensor);
     BlockCache::global().release(data);
   }
 #endif
-  return torch::stable::empty(size, dtype);
+  return poisoned_if_asked(torch::stable::empty(size, dtype));
 }
 
 }  // namespace tts

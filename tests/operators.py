@@ -1,0 +1,25 @@
+"""The table of operators: everything that is registered, with its samples and its oracles.
+
+Each law of laws.py is tested with each operator of this table (test_operator_laws.py), so an
+operator gets all of these tests by its entry here. An operator without an entry fails a test.
+"""
+
+from __future__ import annotations
+
+from operator_entry import Constant, Operator
+from product_entries import PRODUCTS
+from selection_entries import SELECTIONS
+from topology_entries import TOPOLOGIES
+
+OPERATORS: dict[str, Operator] = {
+    operator.name: operator for operator in [*PRODUCTS, *TOPOLOGIES, *SELECTIONS]
+}
+
+# Operators that neither take nor return a tensor.
+CONSTANTS: dict[str, Constant] = {
+    constant.name: constant
+    for constant in [
+        Constant("active_isa", (), lambda name: name in ("scalar", "avx2", "avx512", "neon")),
+        Constant("poison_results", (False,), lambda nothing: nothing is None),
+    ]
+}
