@@ -14,7 +14,8 @@ import pytest
 import torch
 from operator_entry import Operator, Sample
 from operators import CONSTANTS, OPERATORS
-from oracles import TESTS, run_python
+from oracles import TESTS
+from processes import run_python
 from torch import Tensor
 
 import torch_truly_sparse
