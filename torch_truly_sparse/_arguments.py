@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, SupportsFloat, SupportsIndex, TypeVar, cast
 
 import torch
+from torch import nn
 
 _Kind = TypeVar("_Kind")
 
@@ -91,6 +92,17 @@ def check_generator(generator: torch.Generator | None) -> torch.Generator | None
             f"`generator` must be a torch.Generator or None, got {type(generator).__name__}"
         )
     return generator
+
+
+def check_module(value: nn.Module, name: str) -> nn.Module:
+    """Return an `nn.Module` as it is.
+
+    Raises:
+        TypeError: the value is something else.
+    """
+    if not isinstance(value, nn.Module):
+        raise TypeError(f"`{name}` must be an nn.Module, got {type(value).__name__}")
+    return value
 
 
 def as_instance(
