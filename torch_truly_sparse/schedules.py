@@ -95,7 +95,7 @@ class ByEpoch:
     """Another schedule, told the number of finished epochs in place of optimizer steps.
 
     Args:
-        schedule: what gives the fraction.
+        schedule: what gives the fraction; a number is a constant one.
         steps_per_epoch: optimizer steps in an epoch, usually len(loader). The step right after
             an epoch still belongs to it: that is when the network evolves.
 
@@ -109,6 +109,7 @@ class ByEpoch:
     steps_per_epoch: int
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "schedule", as_schedule(self.schedule, "schedule"))
         steps = as_int(self.steps_per_epoch, "steps_per_epoch", least=1)
         object.__setattr__(self, "steps_per_epoch", steps)
 
@@ -117,15 +118,19 @@ class ByEpoch:
         return self.schedule(max(step - 1, 0) // self.steps_per_epoch)
 
 
-def as_schedule(fraction: float | Schedule) -> Schedule:
-    """Take a number for a constant schedule; a schedule passes through.
+def as_schedule(value: float | Schedule, name: str) -> Schedule:
+    """Return a schedule: the argument itself, or a constant one for a number.
+
+    Args:
+        value: the argument.
+        name: of the argument, for the error.
 
     Raises:
-        TypeError: it is neither.
-        ValueError: the number is out of range.
+        TypeError: the value is neither a number nor a function.
+        ValueError: the number lies outside [0, 1].
     """
-    if isinstance(fraction, SupportsFloat) and not isinstance(fraction, bool):
-        return Constant(float(fraction))
-    if callable(fraction) and not isinstance(fraction, type):
-        return fraction
-    raise TypeError(f"`fraction` must be a number or a schedule, got {fraction!r}")
+    if callable(value) and not isinstance(value, type):
+        return value
+    if isinstance(value, SupportsFloat):
+        return Constant(as_fraction(value, name))
+    raise TypeError(f"`{name}` must be a number or a schedule, got {value!r}")

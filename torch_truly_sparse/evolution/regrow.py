@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._arguments import as_instance, as_int
+from .._arguments import as_float, as_instance, as_int
 from ..nn.init import Initializer, initializer
 from ..topology import random_empty_positions
 from .gradient import largest_empty_positions
@@ -170,6 +170,7 @@ class CandidateGradientRegrow(RegrowRule):
             `GradientRegrow`.
 
     Raises:
+        TypeError: `candidates` is no number.
         ValueError: `candidates` is out of range.
 
     Source: guided stochastic exploration, Heddes et al. 2024 (arXiv 2401.06898), with its uniform
@@ -183,8 +184,10 @@ class CandidateGradientRegrow(RegrowRule):
     candidates: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.candidates > 0 and math.isfinite(self.candidates)):
-            raise ValueError(f"`candidates` must be a finite number above 0, got {self.candidates}")
+        candidates = as_float(self.candidates, "candidates")
+        if not (candidates > 0 and math.isfinite(candidates)):
+            raise ValueError(f"`candidates` must be a finite number above 0, got {candidates}")
+        object.__setattr__(self, "candidates", candidates)
 
     def select(
         self,
@@ -223,7 +226,8 @@ class MomentumRegrow(RegrowRule):
             not count. What is older weighs momentum^steps of the whole.
 
     Raises:
-        TypeError, ValueError: `momentum` or `steps` is out of range.
+        TypeError: `momentum` is no number, or `steps` no int.
+        ValueError: `momentum` or `steps` is out of range.
 
     Source: sparse momentum, Dettmers and Zettlemoyer 2019 (arXiv 1907.04840), there with the
     momentum of all positions, from dense gradients at every step.
@@ -236,8 +240,10 @@ class MomentumRegrow(RegrowRule):
     steps: int = 10
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"`momentum` must lie in [0, 1), got {self.momentum}")
+        momentum = as_float(self.momentum, "momentum")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"`momentum` must lie in [0, 1), got {momentum}")
+        object.__setattr__(self, "momentum", momentum)
         object.__setattr__(self, "steps", as_int(self.steps, "steps", least=1))
 
     @property

@@ -116,7 +116,7 @@ class SparseEvolution:
         self.regrow = regrow_rule(regrow)
         self.shrink = shrink_rule(shrink)
         self.redistribute = redistribution(redistribute)
-        self.fraction = as_schedule(fraction)
+        self.fraction = as_schedule(fraction, "fraction")
         self.every = None if every is None else as_int(every, "every", least=1)
         self.stop = None if stop is None else as_int(stop, "stop", least=1)
         self.generator = check_generator(generator)
