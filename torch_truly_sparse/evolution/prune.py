@@ -96,7 +96,7 @@ class MagnitudeGradientPrune(PruneRule):
 
     Source: MEST, Yuan et al. 2021 (arXiv 2110.14032).
 
-    Cost: O(nnz log nnz) time, O(nnz) memory.
+    Cost: O(nnz) time and memory.
     """
 
     gradient_weight: float = 1.0

@@ -44,7 +44,7 @@ class RegrowRule(ABC):
             view: the layer as it is before the change, to be read only.
             survivors: (n,) int64 positions that stay occupied, increasing
                 (`out * in_features + in`).
-            count: how many connections to grow.
+            count: how many connections to grow, at least 1: for none no rule is asked.
             generator: source of randomness, or None for torch's default generator.
 
         Returns:
@@ -86,7 +86,7 @@ class RandomRegrow(RegrowRule):
 
     Source: SET, Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3).
 
-    Cost: O(nnz + count log nnz), whatever the size of the layer.
+    Cost: O(nnz + count), whatever the size of the layer, and what `init` takes to draw.
     """
 
     init: str | Initializer = "set_normal"
@@ -152,8 +152,6 @@ class GradientRegrow(RegrowRule):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Choose as `RegrowRule.select` says; deterministic."""
-        if not count:
-            return survivors[:0]
         return largest_empty_positions(view.captured_gradient(), survivors, count)
 
 
@@ -176,7 +174,7 @@ class CandidateGradientRegrow(RegrowRule):
     Source: guided stochastic exploration, Heddes et al. 2024 (arXiv 2401.06898), with its uniform
     distribution of candidates. There they are drawn with replacement.
 
-    Cost: O(candidates nnz batch) time, O(candidates nnz) memory, whatever the size of the layer.
+    Cost: O(candidates nnz batch + out_features) time, O(candidates nnz + out_features) memory.
     """
 
     gradient_steps = 1
@@ -198,8 +196,6 @@ class CandidateGradientRegrow(RegrowRule):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Choose as `RegrowRule.select` says."""
-        if not count:
-            return survivors[:0]
         gradient = view.captured_gradient()
         population = view.out_features * view.in_features
         wanted = max(count, math.ceil(self.candidates * view.nnz))
@@ -260,8 +256,6 @@ class MomentumRegrow(RegrowRule):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Choose as `RegrowRule.select` says; deterministic."""
-        if not count:
-            return survivors[:0]
         gradient = view.captured_gradient(decay=self.momentum)
         return largest_empty_positions(gradient, survivors, count)
 

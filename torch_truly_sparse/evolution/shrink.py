@@ -53,7 +53,7 @@ class ImportancePrune(ShrinkRule):
     Source: Curci et al. 2021 (arXiv 2102.01732). The defaults are those of their sequential code;
     in parallel: `ImportancePrune.parallel()`.
 
-    Cost: O(nnz + out_features log out_features).
+    Cost: O(nnz + out_features) time and memory.
     """
 
     percentile: float = 20.0
@@ -106,7 +106,7 @@ class GradualMagnitude(ShrinkRule):
 
     Source: Zhu and Gupta 2017, "To prune, or not to prune" (arXiv 1710.01878).
 
-    Cost: O(nnz log nnz).
+    Cost: O(nnz) time and memory.
 
     Example:
         >>> rule = GradualMagnitude(final_density=0.1, end=100)

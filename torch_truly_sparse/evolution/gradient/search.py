@@ -75,7 +75,7 @@ class CapturedGradient:
         Returns:
             (n,), new memory.
 
-        Cost: O(n batch).
+        Cost: O(n batch + out_features).
         """
         indices = from_positions(positions, self.out_features, self.in_features)
         indices, crow_indices = check_indices(indices, self.out_features, self.in_features)
