@@ -160,7 +160,7 @@ def test_the_last_are_kept_and_foreign_files_left_alone(tmp_path: Path) -> None:
     ("keep", "name", "error", "text"),
     [
         (0, "epoch_1.pt", ValueError, "`keep` must be at least 1, got 0"),
-        (True, "epoch_1.pt", TypeError, "`keep` must be an int or None, got bool"),
+        (True, "epoch_1.pt", TypeError, "`keep` must be an int, got bool"),
         (2, "epoch.pt", ValueError, "needs a number in the name of the file, got 'epoch.pt'"),
     ],
 )

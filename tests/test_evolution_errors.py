@@ -42,7 +42,7 @@ from torch_truly_sparse.schedules import Constant
         ),
         ({"prune": rules.RandomRegrow()}, TypeError, "`prune` must be a PruneRule"),
         ({"exclude": "head"}, TypeError, r"write \['head'\]"),
-        ({"exclude": ["hed"]}, ValueError, "'hed', which matches no sparse layer; .*: 0, 2"),
+        ({"exclude": ["hed"]}, ValueError, r"'hed', which matches none of the layers \(0, 2\)"),
         ({"exclude": ["*"]}, ValueError, "no sparse layer to evolve"),
     ],
     ids=str,

@@ -337,3 +337,16 @@ def test_blocks_can_be_summed_across_processes() -> None:
         evolution.step()
         grown[name] = positions(layer)
     assert grown["whole"] == grown["half"]
+
+
+@pytest.mark.parametrize("regrow", ["gradient", "candidate_gradient", "momentum", "random"])
+def test_where_nothing_grows_no_rule_is_asked(regrow: str) -> None:
+    """At the end of a schedule nothing is replaced: no gradient is needed, and no number drawn."""
+    model = network()
+    generator = seeded()
+    before = generator.get_state()
+    evolution = tts.SparseEvolution(
+        model, sgd(model), regrow=regrow, fraction=0, generator=generator
+    )
+    assert evolution.step().regrown == 0
+    assert torch.equal(generator.get_state(), before)

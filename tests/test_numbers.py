@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import torch_truly_sparse as tts
-from torch_truly_sparse import schedules
+from torch_truly_sparse import rules, schedules
 from torch_truly_sparse._arguments import as_float, as_int
 
 FLOATS = [np.float32, np.float64, torch.tensor]
@@ -37,6 +37,12 @@ def same(first: object, second: object) -> bool:
         lambda x: tts.sparsify(network(), density=0.5, per_layer={"0": x})[0].nnz,
         tts.topology.Uniform,
         tts.topology.FixedFanIn,
+        rules.MagnitudeGradientPrune,
+        rules.CandidateGradientRegrow,
+        rules.MomentumRegrow,
+        rules.ImportancePrune,
+        lambda x: rules.GradualMagnitude(x, 10, initial_density=x),
+        lambda x: schedules.ByEpoch(x, 5),
         lambda x: schedules.Cosine(x, end=9),
         lambda x: schedules.Linear(x, end=9),
     ],
@@ -53,8 +59,9 @@ def test_a_float(make, number):
         lambda n: schedules.Cosine(0.3, end=n),
         lambda n: schedules.Linear(0.3, end=n),
         lambda n: schedules.ByEpoch(schedules.Linear(0.3, end=9), n),
-        lambda n: tts.rules.ImportancePrune(every=n, start=n),
-        lambda n: tts.rules.MomentumRegrow(steps=n),
+        lambda n: rules.ImportancePrune(every=n, start=n),
+        lambda n: rules.MomentumRegrow(steps=n),
+        lambda n: rules.GradualMagnitude(0.1, end=n, start=n - 1),
         lambda n: tts.nn.AllReLU(layer_index=n),
         lambda n: tts.summary(nn.Linear(2, 2), batch=n).batch,
         lambda n: (
@@ -108,3 +115,42 @@ def test_what_is_no_number(wrong):
 def test_what_is_no_int(wrong):
     with pytest.raises(TypeError, match=f"`nnz` must be an int, got {type(wrong).__name__}"):
         as_int(wrong, "nnz")
+
+
+@pytest.mark.parametrize("wrong", ["0.1", True, [0.1], torch.ones(3), None], ids=repr)
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("gradient_weight", rules.MagnitudeGradientPrune),
+        ("candidates", rules.CandidateGradientRegrow),
+        ("momentum", rules.MomentumRegrow),
+        ("percentile", rules.ImportancePrune),
+        ("final_density", lambda x: rules.GradualMagnitude(x, 10)),
+        ("initial_density", lambda x: rules.GradualMagnitude(0.1, 10, x)),
+        ("fraction", schedules.Constant),
+    ],
+)
+def test_a_setting_of_a_rule_that_is_no_number(wrong, name, make):
+    with pytest.raises(TypeError, match=f"`{name}` must be a number, got {type(wrong).__name__}"):
+        make(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["5", True, 5.0, None], ids=repr)
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("start", lambda n: rules.GradualMagnitude(0.1, 10, start=n)),
+        ("end", lambda n: rules.GradualMagnitude(0.1, n)),
+        ("every", lambda n: rules.ImportancePrune(every=n)),
+        ("steps", lambda n: rules.MomentumRegrow(steps=n)),
+        ("steps_per_epoch", lambda n: schedules.ByEpoch(schedules.Constant(0.3), n)),
+    ],
+)
+def test_a_setting_of_a_rule_that_is_no_int(wrong, name, make):
+    with pytest.raises(TypeError, match=f"`{name}` must be an int, got {type(wrong).__name__}"):
+        make(wrong)
+
+
+def test_a_schedule_that_is_none():
+    with pytest.raises(TypeError, match="`schedule` must be a number or a schedule, got None"):
+        schedules.ByEpoch(None, 5)

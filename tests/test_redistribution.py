@@ -1,5 +1,6 @@
 """Connections move between layers, and the network keeps its number, exactly."""
 
+import copy
 import random
 
 import pytest
@@ -161,3 +162,26 @@ def test_sparse_momentum_keeps_the_networks_number_of_connections() -> None:
     assert len(evolution.history) == 5
     assert len(sizes) > 2
     assert {sum(size) for size in sizes} == {total}
+
+
+@pytest.mark.parametrize(
+    ("importance", "error", "message"),
+    [
+        (float("nan"), ValueError, "`importance of layer '2'` must be a finite number of at"),
+        (-1, ValueError, "`importance of layer '2'` must be a finite number of at least 0, got -1"),
+        (None, TypeError, "`importance of layer '2'` must be a number, got NoneType"),
+    ],
+)
+def test_an_importance_that_is_none_names_the_layer_and_changes_nothing(
+    importance, error, message
+) -> None:
+    class Wrong(Redistribution):
+        def importance(self, view) -> float:
+            return importance if view.name == "2" else 1.0
+
+    model = network()
+    before = copy.deepcopy(model.state_dict())
+    evolution = tts.SparseEvolution(model, sgd(model), redistribute=Wrong())
+    with pytest.raises(error, match=message):
+        evolution.step()
+    assert all(torch.equal(before[key], now) for key, now in model.state_dict().items())

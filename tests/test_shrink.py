@@ -137,7 +137,7 @@ def test_a_dense_layer_becomes_as_sparse_as_the_cubic_schedule_says() -> None:
         (
             lambda: rules.GradualMagnitude(0.5, 10, start=10),
             ValueError,
-            "0 <= start < end, got 10",
+            "`end` must be above `start`, 10, got 10",
         ),
     ],
 )
@@ -157,3 +157,12 @@ def test_a_dense_head_is_the_output_so_that_every_sparse_layer_is_hidden() -> No
     for model in (network(), nn.Sequential(network(), nn.ReLU(), nn.Linear(5, 2))):
         tts.SparseEvolution(model, sgd(model), shrink=Note()).step()
     assert seen == {"0": False, "2": True, "0.0": False, "0.2": False}
+
+
+def test_a_density_is_rounded_as_by_a_layer() -> None:
+    layer = tts.TrulySparseLinear(10, 1, density=1.0)
+    rule = rules.GradualMagnitude(final_density=0.05, end=1)
+    evolution = tts.SparseEvolution(layer, sgd(layer), shrink=rule, fraction=0)
+    evolution.steps = 1
+    evolution.step()
+    assert layer.nnz == tts.TrulySparseLinear(10, 1, density=0.05).nnz == 1

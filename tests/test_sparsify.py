@@ -168,7 +168,7 @@ def test_a_layer_that_keeps_everything_stays_dense():
 
 def test_globs_leave_layers_alone_and_set_single_densities():
     sparse = tts.sparsify(
-        Net(), density=0.5, exclude=["heads", "*embed"], per_layer={"*.0": 0.1, "body.*": 0.2}
+        Net(), density=0.5, exclude=["heads"], per_layer={"*.0": 0.1, "body": 0.2}
     )
     assert kinds(sparse)["heads.0"] == kinds(sparse)["heads.1"] == "Linear"
     assert sparse.body[0].nnz == 36  # the first glob that matches counts

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, SupportsFloat, SupportsIndex, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _Kind = TypeVar("_Kind")
 
@@ -106,6 +106,17 @@ def check_tensor(given: Any, name: str, shape: tuple[int, ...]) -> Tensor:
     if given.shape != shape:
         raise ValueError(f"`{name}` must have shape {shape}, got {tuple(given.shape)}")
     return given
+
+
+def check_module(value: nn.Module, name: str) -> nn.Module:
+    """Return an `nn.Module` as it is.
+
+    Raises:
+        TypeError: the value is something else.
+    """
+    if not isinstance(value, nn.Module):
+        raise TypeError(f"`{name}` must be an nn.Module, got {type(value).__name__}")
+    return value
 
 
 def as_instance(

@@ -24,7 +24,14 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True)
 class Constant:
-    """The same fraction at every evolution (SET: 0.3)."""
+    """The same fraction at every evolution (SET: 0.3).
+
+    Args:
+        fraction: in [0, 1].
+
+    Raises:
+        TypeError, ValueError: the fraction is no number or out of range.
+    """
 
     fraction: float
 
@@ -37,12 +44,26 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Cosine:
+class _Falling:
+    """The settings of a schedule that falls from `fraction` at step 0 to 0 at step `end`."""
+
+    fraction: float
+    end: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fraction", as_fraction(self.fraction, "fraction"))
+        object.__setattr__(self, "end", as_int(self.end, "end", least=1))
+
+
+class Cosine(_Falling):
     """The fraction `fraction / 2 (1 + cos(pi step / end))`, and 0 from `end` on.
 
     Args:
         fraction: the fraction at step 0, in [0, 1].
         end: the step from which nothing is replaced any more, at least 1.
+
+    Raises:
+        TypeError, ValueError: an argument is no number or out of range.
 
     Source: RigL, Evci et al. 2020 (arXiv 1911.11134), 0.3 to 75 % of the training there.
 
@@ -51,13 +72,6 @@ class Cosine:
         [0.3, 0.256, 0.15, 0.044, 0.0, 0.0]
     """
 
-    fraction: float
-    end: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fraction", as_fraction(self.fraction, "fraction"))
-        object.__setattr__(self, "end", as_int(self.end, "end", least=1))
-
     def __call__(self, step: int) -> float:
         """Give the fraction after `step` steps."""
         if step >= self.end:
@@ -65,25 +79,20 @@ class Cosine:
         return self.fraction / 2 * (1 + math.cos(math.pi * step / self.end))
 
 
-@dataclass(frozen=True)
-class Linear:
+class Linear(_Falling):
     """The fraction `fraction (1 - step / end)`, and 0 from `end` on.
 
     Args:
         fraction: the fraction at step 0, in [0, 1].
         end: the step from which nothing is replaced any more, at least 1.
 
+    Raises:
+        TypeError, ValueError: an argument is no number or out of range.
+
     Example:
         >>> [Linear(0.5, end=4)(step) for step in range(6)]
         [0.5, 0.375, 0.25, 0.125, 0.0, 0.0]
     """
-
-    fraction: float
-    end: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fraction", as_fraction(self.fraction, "fraction"))
-        object.__setattr__(self, "end", as_int(self.end, "end", least=1))
 
     def __call__(self, step: int) -> float:
         """Give the fraction after `step` steps."""
@@ -95,7 +104,7 @@ class ByEpoch:
     """Another schedule, told the number of finished epochs in place of optimizer steps.
 
     Args:
-        schedule: what gives the fraction.
+        schedule: what gives the fraction; a number is a constant one.
         steps_per_epoch: optimizer steps in an epoch, usually len(loader). The step right after
             an epoch still belongs to it: that is when the network evolves.
 
@@ -109,6 +118,7 @@ class ByEpoch:
     steps_per_epoch: int
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "schedule", as_schedule(self.schedule, "schedule"))
         steps = as_int(self.steps_per_epoch, "steps_per_epoch", least=1)
         object.__setattr__(self, "steps_per_epoch", steps)
 
@@ -117,15 +127,19 @@ class ByEpoch:
         return self.schedule(max(step - 1, 0) // self.steps_per_epoch)
 
 
-def as_schedule(fraction: float | Schedule) -> Schedule:
-    """Take a number for a constant schedule; a schedule passes through.
+def as_schedule(value: float | Schedule, name: str) -> Schedule:
+    """Return a schedule: the argument itself, or a constant one for a number.
+
+    Args:
+        value: the argument.
+        name: of the argument, for the error.
 
     Raises:
-        TypeError: it is neither.
-        ValueError: the number is out of range.
+        TypeError: the value is neither a number nor a function.
+        ValueError: the number lies outside [0, 1].
     """
-    if isinstance(fraction, SupportsFloat) and not isinstance(fraction, bool):
-        return Constant(float(fraction))
-    if callable(fraction) and not isinstance(fraction, type):
-        return fraction
-    raise TypeError(f"`fraction` must be a number or a schedule, got {fraction!r}")
+    if callable(value) and not isinstance(value, type):
+        return value
+    if isinstance(value, SupportsFloat):
+        return Constant(as_fraction(value, name))
+    raise TypeError(f"`{name}` must be a number or a schedule, got {value!r}")

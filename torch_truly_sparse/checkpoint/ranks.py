@@ -8,28 +8,13 @@ from typing import Any
 import torch.distributed as dist
 from torch import nn
 
-
-def inside_of(model: nn.Module) -> nn.Module:
-    """The model that a data-parallel or compiling wrapper holds, or the model itself."""
-    model = _uncompiled(model)
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        return _uncompiled(model.module)
-    return model
+from .._wrappers import data_parallel_wrapper
 
 
 def process_group_of(model: nn.Module | None) -> Any:
-    """The process group that trains a model, or None."""
-    wrapper = None if model is None else _uncompiled(model)
-    if isinstance(wrapper, nn.parallel.DistributedDataParallel):
-        return wrapper.process_group
-    return None
-
-
-def _uncompiled(model: nn.Module) -> nn.Module:
-    """Take off what `torch.compile` puts around a module."""
-    while "_orig_mod" in model._modules:
-        model = model.get_submodule("_orig_mod")
-    return model
+    """Return the process group that trains a model, or None."""
+    wrapper = None if model is None else data_parallel_wrapper(model)
+    return None if wrapper is None else wrapper.process_group
 
 
 def gather(own: dict[str, Any], group: Any) -> tuple[int, list[dict[str, Any]]]:

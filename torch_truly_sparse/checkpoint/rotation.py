@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import SupportsIndex
 
+from .._arguments import as_int
 from .file import is_ours, load
 
 
@@ -35,10 +34,7 @@ def newest(pattern: str | os.PathLike[str]) -> Path | None:
 
 def check_keep(keep: int, path: Path) -> None:
     """Raise what `save` says of `keep`."""
-    if isinstance(keep, bool) or not isinstance(keep, SupportsIndex):
-        raise TypeError(f"`keep` must be an int or None, got {type(keep).__name__}")
-    if operator.index(keep) < 1:
-        raise ValueError(f"`keep` must be at least 1, got {keep}")
+    as_int(keep, "keep", least=1)
     if not _numbers(path):
         raise ValueError(f"`keep` needs a number in the name of the file, got {path.name!r}")
 

@@ -12,8 +12,9 @@ import torch.distributed as dist
 from torch import nn
 from torch.optim import Optimizer
 
+from .._wrappers import unwrapped
 from .file import FORMAT, load, write
-from .ranks import agree, gather, inside_of, process_group_of
+from .ranks import agree, gather, process_group_of
 from .rotation import check_keep, remove_older
 
 
@@ -86,7 +87,7 @@ def save(
     if rank == 0:
         content = {
             "format": FORMAT,
-            "model": None if model is None else inside_of(model).state_dict(),
+            "model": None if model is None else unwrapped(model).state_dict(),
             "optimizer": None if optimizer is None else optimizer.state_dict(),
             "ranks": ranks,
         }
@@ -146,7 +147,7 @@ def resume(
     saved = own["extra"]
     wanted: list[tuple[str, Any, Any]] = []
     if model is not None:
-        wanted.append(("model", inside_of(model), content["model"]))
+        wanted.append(("model", unwrapped(model), content["model"]))
     if optimizer is not None:
         wanted.append(("optimizer", optimizer, content["optimizer"]))
     if evolution is not None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .._arguments import check_module
 from ..nn import TrulySparseLinear
 from ..nn.conversion import weights_at
 from ..topology import Topology
@@ -52,8 +53,7 @@ def load_dense_state_dict(
         >>> load_dense_state_dict(sparse, dense.state_dict())
         IncompatibleKeys(missing_keys=[], unexpected_keys=[])
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
+    check_module(model, "model")
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"`state_dict` must be a dictionary, got {type(state_dict).__name__}")
     entries = dict(state_dict)

@@ -8,10 +8,8 @@ import torch
 from torch import nn
 
 from ..nn import TrulySparseLinear
-from .names import ModuleNames
 from .replace import replace_modules, settle_fast_paths
-from .replaceable import check_replaceable
-from .sparsify import find_replaceable
+from .replaceable import check_replaceable, find_replaceable, names_of
 
 
 @torch.no_grad()
@@ -32,7 +30,7 @@ def densify(model: nn.Module, *, exclude: Iterable[str] = (), inplace: bool = Fa
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: a glob matches nothing, no layer is left, or a layer cannot be replaced
+        ValueError: a glob matches no layer, no layer is left, or a layer cannot be replaced
             without losing something (a subclass, hooks, tied values). Nothing is then changed.
 
     Cost: O(out_features * in_features) memory for each layer, unlike everything else here.
@@ -43,7 +41,7 @@ def densify(model: nn.Module, *, exclude: Iterable[str] = (), inplace: bool = Fa
         >>> torch.equal(model[0].weight, layer.weight.to_dense())
         True
     """
-    names = ModuleNames(model)
+    names = names_of(model)
     layers = find_replaceable(names, TrulySparseLinear, exclude)
     check_replaceable(names, layers, TrulySparseLinear)
     for layer in layers:

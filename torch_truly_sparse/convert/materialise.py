@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterator
 import torch
 from torch import Tensor, nn
 
+from .._module_names import ModuleNames
 from ..topology import draw_seed
-from .names import ModuleNames
 
 
 def check_materialisable(names: ModuleNames, replaced: Collection[nn.Module]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from .._wrappers import is_compiled
 from ..nn import SparseLayer
 
 
@@ -25,7 +26,7 @@ def replace_modules(
         The model, the copy, or the replacement of the model itself.
 
     Raises:
-        ValueError: the model cannot be copied; it is as it was.
+        ValueError: the model cannot be copied, or not be changed in place; it is as it was.
     """
     if model in replacements:
         return replacements[model]
@@ -36,6 +37,12 @@ def replace_modules(
             raise ValueError(
                 f"`model` cannot be copied ({error}); `inplace=True` changes the model itself"
             ) from error
+    for module in model.modules():
+        if is_compiled(module) and module.get_submodule("_orig_mod") in replacements:
+            raise ValueError(
+                "`inplace=True` cannot reach a layer that `torch.compile` wraps by itself, for the "
+                "compiled code would go on with the old one: convert first, then compile"
+            )
     for module in list(model.modules()):
         for name, child in module._modules.items():
             if child is not None and child in replacements:

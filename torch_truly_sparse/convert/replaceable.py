@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,10 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.prune import BasePruningMethod
 
-from .names import ModuleNames
+from .._module_names import ModuleNames
+from .._wrappers import check_not_data_parallel
+
+_Kind = TypeVar("_Kind", bound=nn.Module)
 
 _HOOKS = (
     "_forward_hooks",
@@ -64,6 +67,38 @@ def _held(linear: nn.Linear, name: str) -> tuple[nn.Parameter | None, Tensor | N
 
 def _masked(parameter: Tensor, mask: Tensor | None) -> Tensor:
     return parameter.detach() if mask is None else parameter.detach() * mask.to(parameter.dtype)
+
+
+def names_of(model: nn.Module) -> ModuleNames:
+    """Name the modules of a model that is to be converted.
+
+    Raises:
+        TypeError: it is no module, or it is wrapped for data parallelism.
+    """
+    names = ModuleNames(model)
+    check_not_data_parallel(
+        model,
+        "the wrapper holds on to the parameters that it was given, so convert the model first and "
+        "wrap it then",
+    )
+    return names
+
+
+def find_replaceable(names: ModuleNames, kind: type[_Kind], exclude: Iterable[str]) -> list[_Kind]:
+    """Find the layers of a kind that no glob of `exclude` matches.
+
+    Raises:
+        TypeError: `exclude` is no list of globs.
+        ValueError: a glob matches no layer of the kind, or no layer is left.
+    """
+    there = [module for module in names if isinstance(module, kind)]
+    layers = names.without(there, exclude)
+    if not layers:
+        raise ValueError(
+            f"`model` has no {kind.__name__} to replace"
+            + (", because `exclude` matches all of them" if there else "")
+        )
+    return layers
 
 
 def check_replaceable(names: ModuleNames, layers: Iterable[nn.Module], kind: type) -> None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
 
 import torch
 from torch import nn
 
 from .._arguments import as_fraction, check_generator
+from .._module_names import ModuleNames, as_globs
 from ..nn import SparseLayer, load_all_or_nothing
 from ..topology import Distribution
 from ..topology import distribution as distribution_of
 from .layers import draw, keep_largest, keep_nonzero
 from .materialise import check_materialisable, materialise
-from .names import ModuleNames, as_globs
 from .replace import replace_modules, settle_fast_paths
-from .replaceable import check_replaceable
+from .replaceable import check_replaceable, find_replaceable, names_of
 
-Kind = TypeVar("Kind", bound=nn.Module)
 _INITS = ("random", "magnitude", "nonzero")
 
 
@@ -50,8 +48,9 @@ def sparsify(
             `topology.Distribution`, which holds its own density.
         exclude: globs of module names (as in `model.named_modules()`; `*` matches dots, too) to
             leave alone, with all that is inside them.
-        per_layer: densities of single layers by globs of their names; where several match, the
-            first counts. These layers have no share in what is distributed to the others.
+        per_layer: densities by globs of module names, for the layers that they name or that are
+            inside; where several match, the first counts. These layers have no share in what is
+            distributed to the others.
         init: `"random"`: new topologies, and new weights at the scale of `nn.Linear`;
             `"magnitude"`: the largest trained weights stay; `"nonzero"`: all stay that are not 0,
             or that `torch.nn.utils.prune` has not masked.
@@ -64,7 +63,7 @@ def sparsify(
 
     Raises:
         TypeError: an argument has the wrong type, or they do not fit together.
-        ValueError: a number is out of range; a glob matches nothing; no layer is left; or a layer
+        ValueError: a number is out of range; a glob matches no layer; no layer is left; or a layer
             cannot be replaced without losing something: subclasses of `nn.Linear` and
             `nn.MultiheadAttention.out_proj`, parametrized layers, tied weights, hooks, dtypes other
             than float32 and float64. Each is named. Or the model cannot be copied. Nothing is then
@@ -88,7 +87,7 @@ def sparsify(
         >>> sparse[0].nnz, type(sparse[2]).__name__
         (23520, 'Linear')
     """
-    names = ModuleNames(model)
+    names = names_of(model)
     if init not in _INITS:
         raise ValueError(f"`init` must be one of {', '.join(_INITS)}, got {init!r}")
     check_generator(generator)
@@ -129,24 +128,6 @@ def sparsify(
     if not isinstance(converted, SparseLayer):  # which refuses as a whole by itself
         load_all_or_nothing(converted)
     return converted
-
-
-def find_replaceable(names: ModuleNames, kind: type[Kind], exclude: Iterable[str]) -> list[Kind]:
-    """Find the layers of a kind that are not excluded; an error if there are none."""
-    globs = as_globs("exclude", exclude)
-    names.check_matches("exclude", globs, names)
-    layers = [
-        module
-        for module in names
-        if isinstance(module, kind)
-        and not any(names.matched_or_inside(module, glob) for glob in globs)
-    ]
-    if not layers:
-        raise ValueError(
-            f"`model` has no {kind.__name__} to replace"
-            + (", or all of them are excluded" if globs else "")
-        )
-    return layers
 
 
 def _counts(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from .._arguments import as_int
+from .._arguments import as_int, check_module
 from ..nn import TrulySparseLinear
 
 _UNITS = ("kB", "MB", "GB", "TB")
@@ -138,8 +138,7 @@ def summary(model: nn.Module, *, batch: int | None = None) -> ModelSummary:
         everything else                                            0 B       0 B
         total                               26,520   11.134%  954.0 kB  295.5 kB
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
+    check_module(model, "model")
     batch = None if batch is None else as_int(batch, "batch", least=1)
     rows, counted = [], set()
     for name, module in model.named_modules():

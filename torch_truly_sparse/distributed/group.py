@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch.distributed as dist
-from torch import nn
+
+from .._arguments import check_module
+from .._wrappers import check_not_data_parallel
 
 
 def check_group(process_group: dist.ProcessGroup | None) -> None:
@@ -32,13 +34,10 @@ def check_unwrapped(model: Any) -> None:
     Raises:
         TypeError: that is so.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
-    if any(isinstance(m, nn.parallel.DistributedDataParallel) for m in model.modules()):
-        raise TypeError(
-            "`model` is in DistributedDataParallel, or a part of it is: give the module inside "
-            "(`model.module`), and prepare it before it is wrapped"
-        )
+    check_not_data_parallel(
+        check_module(model, "model"),
+        "give the module inside (`model.module`), and prepare it before it is wrapped",
+    )
 
 
 def check_same_on_all(facts: list[str], process_group: dist.ProcessGroup | None, what: str) -> None:

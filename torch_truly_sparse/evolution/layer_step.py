@@ -209,6 +209,8 @@ def _select(
     count: int,
     generator: torch.Generator | None,
 ) -> Tensor:
+    if not count:
+        return survivors[:0]
     regrown = regrow.select(view, survivors, count, generator=generator)
     return _checked(regrown, torch.int64, count, f"`select` of {_named(regrow)}", view.name)
 

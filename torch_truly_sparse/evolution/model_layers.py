@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 from torch import nn
 
+from .._module_names import ModuleNames
+from .._wrappers import data_parallel_parts
 from ..nn import SparseLayer
 from .ranks import is_shared
 
@@ -17,50 +18,30 @@ def find_layers(model: nn.Module, exclude: Iterable[str]) -> dict[str, SparseLay
     Args:
         model: the module to search. In a `DistributedDataParallel`, or compiled, names are those
             of the module inside.
-        exclude: globs of names (as in `model.named_modules()`) to leave out. A layer used under
-            several names is left out if one of them matches.
+        exclude: globs of module names (as in `model.named_modules()`) to leave out, with all that
+            is inside. A layer used under several names is left out if one of them matches.
 
     Raises:
         TypeError: an argument has the wrong type, or weights are sharded among processes.
         ValueError: the model is wrapped for data parallelism and was not prepared, a glob matches
-            nothing, nothing is left, or two layers share their weights.
+            no sparse layer, no layer is left, or two layers share their weights.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be an nn.Module, got {type(model).__name__}")
-    for name, module in model.named_modules():
-        if isinstance(module, nn.parallel.DistributedDataParallel):
-            _check_prepared(name, module)
-    while True:  # what wraps the whole model has no part in the names
-        if isinstance(model, nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif "_orig_mod" in model._modules:  # of torch.compile
-            model = model.get_submodule("_orig_mod")
-        else:
-            break
-    globs = _globs(exclude)
-    names: dict[SparseLayer, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        if isinstance(module, SparseLayer):
-            names.setdefault(module, []).append(name)
-    for glob in globs:
-        if not any(fnmatchcase(name, glob) for known in names.values() for name in known):
-            there = ", ".join(known[0] for known in names.values())
-            raise ValueError(
-                f"`exclude` has {glob!r}, which matches no sparse layer; there are: "
-                f"{there or 'none'}"
-            )
-    layers = {
-        known[0]: layer
-        for layer, known in names.items()
-        if not any(fnmatchcase(name, glob) for name in known for glob in globs)
-    }
+    names = ModuleNames(model)
+    for name, wrapper in data_parallel_parts(model).items():
+        _check_prepared(name, wrapper)
+    sparse = [module for module in names if isinstance(module, SparseLayer)]
+    layers = {names.of(layer): layer for layer in names.without(sparse, exclude)}
     if not layers:
         raise ValueError(
-            "`model` has no sparse layer to evolve: use TrulySparseLinear in place of nn.Linear, "
-            "and do not exclude all of them"
+            "`model` has no sparse layer to evolve"
+            + (
+                ", because `exclude` matches all of them"
+                if sparse
+                else ": use TrulySparseLinear in place of nn.Linear"
+            )
         )
     _check_unshared(layers)
-    _check_whole(layers, model.modules())
+    _check_whole(layers, names)
     return layers
 
 
@@ -73,19 +54,6 @@ def output_layer(model: nn.Module) -> SparseLayer | None:
     kinds = (SparseLayer, nn.Linear, nn.modules.conv._ConvNd)
     last = [module for module in model.modules() if isinstance(module, kinds)][-1:]
     return next((layer for layer in last if isinstance(layer, SparseLayer)), None)
-
-
-def _globs(exclude: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(exclude, str):
-        raise TypeError(f"`exclude` must be a list of globs; write [{exclude!r}]")
-    try:
-        globs = tuple(exclude)
-    except TypeError:
-        raise TypeError(f"`exclude` must be a list of globs, got {exclude!r}") from None
-    for glob in globs:
-        if not isinstance(glob, str):
-            raise TypeError(f"`exclude` must hold globs of layer names, got {glob!r}")
-    return globs
 
 
 def _check_prepared(name: str, wrapper: nn.parallel.DistributedDataParallel) -> None:

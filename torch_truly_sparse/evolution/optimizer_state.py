@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, SupportsFloat
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from .._arguments import as_float
 
 # The fresh entries of new connections, from the settings of their group and their new weights.
 Fresh = Callable[[dict[str, Any], Tensor], Tensor | float]
@@ -64,10 +66,11 @@ def register_optimizer(optimizer: type[Optimizer], fresh: Mapping[str, Fresh | f
     if not (isinstance(optimizer, type) and issubclass(optimizer, Optimizer)):
         raise TypeError(f"`optimizer` must be a subclass of torch.optim.Optimizer: {optimizer!r}")
     for key, entry in fresh.items():
-        if not callable(entry) and not isinstance(entry, int | float):
-            raise TypeError(f"`fresh` must give a number or a function for {key!r}, got {entry!r}")
+        if not callable(entry):
+            as_float(entry, f"fresh[{key!r}]")
     _FRESH[optimizer] = {
-        key: entry if callable(entry) else partial(_same, entry) for key, entry in fresh.items()
+        key: entry if callable(entry) else partial(_same, float(entry))
+        for key, entry in fresh.items()
     }
 
 
@@ -104,9 +107,9 @@ def fresh_entry(
         f"the fresh {key!r} of {type(optimizer).__name__} must be a number or a tensor of shape "
         f"{tuple(weights.shape)}"
     )
-    if isinstance(entry, int | float):
-        return float(entry)
     if not isinstance(entry, Tensor):
+        if isinstance(entry, SupportsFloat):
+            return float(entry)
         raise TypeError(f"{wanted}, got {entry!r}")
     if entry.shape != weights.shape:
         raise ValueError(f"{wanted}, got shape {tuple(entry.shape)}")

@@ -6,14 +6,13 @@ add one: docs/evolution_rules.md.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .._arguments import as_instance
+from .._arguments import as_instance, as_scale
 from ..ops import mark_smallest, mark_weakest, sample
 from ..topology import draw_seed
 from .layer_view import LayerView
@@ -92,21 +91,19 @@ class MagnitudeGradientPrune(PruneRule):
             their own, so no value fits all; the paper's code leaves it at 0 unless told.
 
     Raises:
+        TypeError: `gradient_weight` is no number.
         ValueError: `gradient_weight` is out of range; in `select`, the layer has no gradient.
 
     Source: MEST, Yuan et al. 2021 (arXiv 2110.14032).
 
-    Cost: O(nnz log nnz) time, O(nnz) memory.
+    Cost: O(nnz) time and memory.
     """
 
     gradient_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.gradient_weight >= 0 and math.isfinite(self.gradient_weight)):
-            raise ValueError(
-                "`gradient_weight` must be a finite number of at least 0, got "
-                f"{self.gradient_weight}"
-            )
+        weight = as_scale(self.gradient_weight, "gradient_weight")
+        object.__setattr__(self, "gradient_weight", weight)
 
     def select(
         self, view: LayerView, fraction: float, *, generator: torch.Generator | None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._arguments import as_instance, as_int
+from .._arguments import as_float, as_instance, as_int
 from ..nn.init import Initializer, initializer
 from ..topology import Topology, random_empty_positions
 from .gradient import largest_empty_positions
@@ -44,7 +44,7 @@ class RegrowRule(ABC):
             view: the layer as it is before the change, to be read only.
             survivors: (n,) int64 positions that stay occupied, increasing
                 (`out * in_features + in`).
-            count: how many connections to grow.
+            count: how many connections to grow, at least 1: for none no rule is asked.
             generator: source of randomness, or None for torch's default generator.
 
         Returns:
@@ -86,7 +86,7 @@ class RandomRegrow(RegrowRule):
 
     Source: SET, Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3).
 
-    Cost: O(nnz + count log nnz), whatever the size of the layer.
+    Cost: O(nnz + count), whatever the size of the layer, and what `init` takes to draw.
     """
 
     init: str | Initializer = "set_normal"
@@ -147,8 +147,6 @@ class GradientRegrow(RegrowRule):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Choose as `RegrowRule.select` says; deterministic."""
-        if not count:
-            return survivors[:0]
         return largest_empty_positions(view.captured_gradient(), survivors, count)
 
 
@@ -165,12 +163,13 @@ class CandidateGradientRegrow(RegrowRule):
             `GradientRegrow`.
 
     Raises:
+        TypeError: `candidates` is no number.
         ValueError: `candidates` is out of range.
 
     Source: guided stochastic exploration, Heddes et al. 2024 (arXiv 2401.06898), with its uniform
     distribution of candidates. There they are drawn with replacement.
 
-    Cost: O(candidates nnz batch) time, O(candidates nnz) memory, whatever the size of the layer.
+    Cost: O(candidates nnz batch + out_features) time, O(candidates nnz + out_features) memory.
     """
 
     gradient_steps = 1
@@ -178,8 +177,10 @@ class CandidateGradientRegrow(RegrowRule):
     candidates: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.candidates > 0 and math.isfinite(self.candidates)):
-            raise ValueError(f"`candidates` must be a finite number above 0, got {self.candidates}")
+        candidates = as_float(self.candidates, "candidates")
+        if not (candidates > 0 and math.isfinite(candidates)):
+            raise ValueError(f"`candidates` must be a finite number above 0, got {candidates}")
+        object.__setattr__(self, "candidates", candidates)
 
     def select(
         self,
@@ -190,8 +191,6 @@ class CandidateGradientRegrow(RegrowRule):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Choose as `RegrowRule.select` says."""
-        if not count:
-            return survivors[:0]
         gradient = view.captured_gradient()
         population = view.out_features * view.in_features
         wanted = max(count, math.ceil(self.candidates * view.nnz))
@@ -218,7 +217,8 @@ class MomentumRegrow(RegrowRule):
             not count. What is older weighs momentum^steps of the whole.
 
     Raises:
-        TypeError, ValueError: `momentum` or `steps` is out of range.
+        TypeError: `momentum` is no number, or `steps` no int.
+        ValueError: `momentum` or `steps` is out of range.
 
     Source: sparse momentum, Dettmers and Zettlemoyer 2019 (arXiv 1907.04840), there with the
     momentum of all positions, from dense gradients at every step.
@@ -231,8 +231,10 @@ class MomentumRegrow(RegrowRule):
     steps: int = 10
 
     def __post_init__(self) -> None:
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"`momentum` must lie in [0, 1), got {self.momentum}")
+        momentum = as_float(self.momentum, "momentum")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"`momentum` must lie in [0, 1), got {momentum}")
+        object.__setattr__(self, "momentum", momentum)
         object.__setattr__(self, "steps", as_int(self.steps, "steps", least=1))
 
     @property
@@ -249,8 +251,6 @@ class MomentumRegrow(RegrowRule):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Choose as `RegrowRule.select` says; deterministic."""
-        if not count:
-            return survivors[:0]
         gradient = view.captured_gradient(decay=self.momentum)
         return largest_empty_positions(gradient, survivors, count)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .._arguments import as_instance, as_int
+from .._arguments import as_float, as_fraction, as_instance, as_int
+from ..topology import connections_at
 from .layer_view import LayerView
 from .prune import smallest
 
@@ -47,12 +48,12 @@ class ImportancePrune(ShrinkRule):
             evolution after `start` whose number (from 0) `every` divides.
 
     Raises:
-        TypeError, ValueError: an argument is out of range.
+        TypeError, ValueError: an argument is out of range, or no number.
 
     Source: Curci et al. 2021 (arXiv 2102.01732). The defaults are those of their sequential code;
     in parallel: `ImportancePrune.parallel()`.
 
-    Cost: O(nnz + out_features log out_features).
+    Cost: O(nnz + out_features) time and memory.
     """
 
     percentile: float = 20.0
@@ -60,8 +61,10 @@ class ImportancePrune(ShrinkRule):
     start: int = 200
 
     def __post_init__(self) -> None:
-        if not 0 <= self.percentile <= 100:
-            raise ValueError(f"`percentile` must lie in [0, 100], got {self.percentile}")
+        percentile = as_float(self.percentile, "percentile")
+        if not 0 <= percentile <= 100:
+            raise ValueError(f"`percentile` must lie in [0, 100], got {percentile}")
+        object.__setattr__(self, "percentile", percentile)
         for name, least in (("every", 1), ("start", 0)):
             object.__setattr__(self, name, as_int(getattr(self, name), name, least=least))
 
@@ -99,11 +102,11 @@ class GradualMagnitude(ShrinkRule):
         end: optimizer step, above `start`.
 
     Raises:
-        ValueError: an argument is out of range.
+        TypeError, ValueError: an argument is out of range, or no number.
 
     Source: Zhu and Gupta 2017, "To prune, or not to prune" (arXiv 1710.01878).
 
-    Cost: O(nnz log nnz).
+    Cost: O(nnz) time and memory.
 
     Example:
         >>> rule = GradualMagnitude(final_density=0.1, end=100)
@@ -117,17 +120,16 @@ class GradualMagnitude(ShrinkRule):
     start: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.initial_density <= 1:
-            raise ValueError(f"`initial_density` must lie in [0, 1], got {self.initial_density}")
-        if not 0 <= self.final_density <= self.initial_density:
+        for name in ("initial_density", "final_density"):
+            object.__setattr__(self, name, as_fraction(getattr(self, name), name))
+        for name, least in (("start", 0), ("end", 1)):
+            object.__setattr__(self, name, as_int(getattr(self, name), name, least=least))
+        if self.final_density > self.initial_density:
             raise ValueError(
                 f"`final_density` must lie in [0, initial_density], got {self.final_density}"
             )
-        if not 0 <= self.start < self.end:
-            raise ValueError(
-                f"`start` and `end` must be steps with 0 <= start < end, got {self.start} and "
-                f"{self.end}"
-            )
+        if self.start >= self.end:
+            raise ValueError(f"`end` must be above `start`, {self.start}, got {self.end}")
 
     def density(self, step: int) -> float:
         """Give the density wanted after `step` optimizer steps."""
@@ -136,7 +138,7 @@ class GradualMagnitude(ShrinkRule):
 
     def select(self, view: LayerView, *, generator: torch.Generator | None) -> Tensor:
         """Choose as `ShrinkRule.select` says; deterministic."""
-        wanted = round(self.density(view.step) * view.out_features * view.in_features)
+        wanted = connections_at(self.density(view.step), view.out_features * view.in_features)
         return smallest(view.weights.abs(), max(view.nnz - wanted, 0))
 
 

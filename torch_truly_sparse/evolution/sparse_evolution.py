@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from .._arguments import as_float, as_int, check_generator
+from .._arguments import as_float, as_int, as_scale, check_generator
 from ..nn import SparseLayer
 from ..schedules import Schedule, as_schedule
 from .gradient import GradientCaptures, Reduce
@@ -78,8 +78,8 @@ class SparseEvolution:
         ValueError: an argument is out of range, there is nothing to evolve, a glob matches
             nothing, the optimizer does not hold a layer's weights, or a layer evolves already.
 
-    Cost of an evolution: O(nnz log nnz) time, O(nnz) memory; growth by gradient costs what its rule
-    says, and nothing at any other step.
+    Cost of an evolution: O(nnz + out_features) time and memory for each layer, with rules that cost
+    no more; growth by gradient costs what its rule says, and nothing at any other step.
 
     Note: Model, optimizer and evolution that are copied, or pickled, together between two steps go
     on alike.
@@ -116,7 +116,7 @@ class SparseEvolution:
         self.regrow = regrow_rule(regrow)
         self.shrink = shrink_rule(shrink)
         self.redistribute = redistribution(redistribute)
-        self.fraction = as_schedule(fraction)
+        self.fraction = as_schedule(fraction, "fraction")
         self.every = None if every is None else as_int(every, "every", least=1)
         self.stop = None if stop is None else as_int(stop, "stop", least=1)
         self.generator = check_generator(generator)
@@ -289,7 +289,10 @@ class SparseEvolution:
         ]
         counts = [each.exchanged for each in pruned]
         if self.redistribute is not None:
-            shares = [self.redistribute.importance(view) for view in views]
+            shares = [
+                as_scale(self.redistribute.importance(view), f"importance of layer {view.name!r}")
+                for view in views
+            ]
             counts = share_out(sum(counts), shares, [each.room for each in pruned])
         return [
             plan_regrow(each, count, self.regrow, generator, self._ranks)

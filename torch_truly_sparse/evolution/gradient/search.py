@@ -74,7 +74,7 @@ class CapturedGradient:
         Returns:
             (n,), new memory.
 
-        Cost: O(n batch).
+        Cost: O(n batch + out_features).
         """
         topology = Topology.from_positions(positions, self.shape)
         total = torch.zeros(positions.shape, dtype=self._dtype, device=positions.device)
