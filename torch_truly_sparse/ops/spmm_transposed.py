@@ -9,7 +9,7 @@ from .._library import operators
 from .registration import fake, plain_torch
 from .transpose import TransposedOrder
 
-SCATTER_BATCH = 16
+SCATTER_BATCH: int = operators.scatter_batch()
 """Batches up to this size do not read the transposed order (csrc/bindings/plan.h)."""
 
 
