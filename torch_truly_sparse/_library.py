@@ -11,8 +11,8 @@ import torch
 _SUFFIX = ".dylib" if platform.system() == "Darwin" else ".so"
 _PATH = Path(__file__).with_name("libtorch_truly_sparse" + _SUFFIX)
 _REMEDY = (
-    "Build it with `pip install --no-build-isolation .` in the source tree (a C++17 compiler, "
-    f"GCC or Clang, and torch>=2.10 are needed; this is torch {torch.__version__})."
+    "Build it with `pip install --no-build-isolation .` in the source tree (GCC 12 or Clang 13, or "
+    f"a newer one, and torch>=2.10 are needed; this is torch {torch.__version__})."
 )
 
 
