@@ -142,7 +142,7 @@ WRONG = {
         ({"regrown": torch.tensor([3, 3])}, "increasing and distinct"),
         ({"regrown": torch.tensor([-1])}, r"\[0, out_features \* in_features\)"),
         ({"regrown": torch.tensor([63])}, r"\[0, out_features \* in_features\)"),
-        ({"regrown": torch.tensor([1], dtype=torch.int32)}, "`regrown` must have dtype torch.int64"),
+        ({"regrown": torch.tensor([1]).int()}, r"`regrown` must have dtype torch\.int64"),
         ({"out_features": -7}, "`out_features` must not be negative"),
         ({"out_features": 2**62}, r"below 2\*\*63"),
         ({"in_features": 0}, r"`indices` must lie in \[0, out_features\)"),

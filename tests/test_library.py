@@ -36,9 +36,12 @@ def package_copy(tmp_path: Path) -> Path:
     )
 
 
-def _import_error(copy: Path) -> str:
+def _import_error(copy: Path, installed: Path | None = None) -> str:
+    """Import a copy without operators, before an installation in a folder or none at all."""
     code = (
-        "import sys; sys.path.insert(0, '.')\n"
+        "import pathlib, sys\n"
+        "sys.path = [p for p in sys.path if not pathlib.Path(p, 'torch_truly_sparse').exists()]\n"
+        f"sys.path[:0] = {['.', str(installed)] if installed else ['.']}\n"
         "try: import torch_truly_sparse\n"
         "except ImportError as error: print('ImportError:', error)"
     )
@@ -52,6 +55,17 @@ def test_missing_operators_are_an_import_error_that_says_what_to_run(package_cop
     assert text.startswith("ImportError: torch_truly_sparse: the compiled operators are missing")
     assert str(package_copy) in text
     assert "pip install --no-build-isolation ." in text
+
+
+def test_a_source_folder_that_hides_an_installation_says_so(package_copy, tmp_path):
+    installed = tmp_path / "site-packages" / "torch_truly_sparse"
+    installed.mkdir(parents=True)
+    (installed / next(PACKAGE.glob("libtorch_truly_sparse.*")).name).touch()
+    text = _import_error(package_copy, installed.parent)
+    assert text.startswith("ImportError: torch_truly_sparse: the compiled operators are missing")
+    assert f"This source folder hides the package that is installed in {installed}" in text
+    assert "run Python from another folder" in text
+    assert "pip install --no-build-isolation --editable ." in text
 
 
 def test_corrupt_operators_are_an_import_error_that_says_what_to_run(package_copy):
@@ -121,3 +135,19 @@ def test_empty_variable_means_the_widest_set():
     code = "import torch_truly_sparse as tts; print(tts.active_isa())"
     empty = run_python("-c", code, cwd=TESTS, environment={"TORCH_TRULY_SPARSE_ISA": ""})
     assert empty.stdout.strip() in NAMES
+
+
+# What the library decides, and Python must know.
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_python_and_the_library_agree_from_which_batch_on_the_transposed_order_is_read(more):
+    w = Matrix.of_mask(random_mask(6, 9, 20), torch.float32)
+    order = ops.TransposedOrder(w.ccol, w.row.clone().fill_(-1), w.permutation)
+    dy = torch.ones(ops.SCATTER_BATCH + more, 6)
+    if not more:
+        dx = ops.spmm_transposed(dy, w.crow, w.col, w.values, 9, order)
+        assert_product_close(dx, dy, w.dense)
+        return
+    with pytest.raises(ValueError, match=r"`row_indices\[0\]` is -1"):
+        ops.spmm_transposed(dy, w.crow, w.col, w.values, 9, order)

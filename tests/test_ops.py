@@ -292,16 +292,20 @@ def _spmm(**changes: Tensor) -> Tensor:
     return ops.spmm(**{**arguments, **changes})
 
 
+def dtypes(name: str, expected: str, given: str) -> str:
+    return rf"`{name}` must have dtype torch\.{expected}, got torch\.{given}"
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
         ({"input": torch.ones(9)}, r"`input` must have 2 dimension\(s\), got 1"),
-        ({"input": torch.ones(2, 9).double()}, "`values` must have dtype torch.float64, got torch.float32"),
-        ({"values": torch.ones(20).double()}, "`values` must have dtype torch.float32, got torch.float64"),
+        ({"input": torch.ones(2, 9).double()}, dtypes("values", "float64", "float32")),
+        ({"values": torch.ones(20).double()}, dtypes("values", "float32", "float64")),
         ({"values": torch.ones(19)}, "`col_indices` must have size 19"),
         ({"bias": torch.ones(5)}, r"`bias` must have size 6 \(out_features\), got 5"),
-        ({"bias": torch.ones(6).double()}, "`bias` must have dtype torch.float32, got torch.float64"),
-        ({"crow_indices": torch.zeros(7).int()}, "`crow_indices` must have dtype torch.int64, got torch.int32"),
+        ({"bias": torch.ones(6).double()}, dtypes("bias", "float32", "float64")),
+        ({"crow_indices": torch.zeros(7).int()}, dtypes("crow_indices", "int64", "int32")),
         ({"crow_indices": torch.zeros(0).long()}, "`crow_indices` must have one entry more"),
         ({"col_indices": torch.zeros(20).short()}, "`col_indices` must be int32 or int64"),
     ],
@@ -317,7 +321,7 @@ def test_sddmm_and_spmm_transposed_name_the_argument_that_does_not_fit():
         ops.sddmm(torch.ones(3, 6), torch.ones(2, 9), w.crow, w.col)
     with pytest.raises(ValueError, match="`grad_output` must have size 6"):
         ops.sddmm(torch.ones(2, 5), torch.ones(2, 9), w.crow, w.col)
-    with pytest.raises(ValueError, match="`input` must have dtype torch.float32, got torch.float64"):
+    with pytest.raises(ValueError, match=dtypes("input", "float32", "float64")):
         ops.sddmm(torch.ones(2, 6), torch.ones(2, 9).double(), w.crow, w.col)
     dy, order = torch.ones(33, 6), ops.TransposedOrder(w.ccol, w.row, w.permutation)
     with pytest.raises(ValueError, match="`col_indices` must have size 19"):
@@ -325,7 +329,7 @@ def test_sddmm_and_spmm_transposed_name_the_argument_that_does_not_fit():
     with pytest.raises(ValueError, match="`grad_output` must have size 6"):
         ops.spmm_transposed(dy[:, 1:], w.crow, w.col, w.values, 9)
     for argument, wrong, text in [
-        ("permutation", w.permutation.long(), "`permutation` must have dtype torch.int32, got torch.int64"),
+        ("permutation", w.permutation.long(), dtypes("permutation", "int32", "int64")),
         ("row_indices", w.row[1:], "`row_indices` must have size 20"),
         ("ccol_indices", w.ccol[1:], "`ccol_indices` must have size 10"),
     ]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from pathlib import Path
 
 import torch
@@ -10,13 +11,31 @@ import torch
 _SUFFIX = ".dylib" if platform.system() == "Darwin" else ".so"
 _PATH = Path(__file__).with_name("libtorch_truly_sparse" + _SUFFIX)
 _REMEDY = (
-    "Build it with `pip install --no-build-isolation .` in the source tree (a C++17 compiler, "
-    f"GCC or Clang, and torch>=2.10 are needed; this is torch {torch.__version__})."
+    "Build it with `pip install --no-build-isolation .` in the source tree (GCC 12 or Clang 13, or "
+    f"a newer one, and torch>=2.10 are needed; this is torch {torch.__version__})."
 )
 
+
+def _hidden_installation() -> Path | None:
+    """Find an installed package that this folder, which comes first on `sys.path`, hides."""
+    for entry in sys.path:
+        package = Path(entry) / _PATH.parent.name
+        if (package / _PATH.name).is_file():
+            return package
+    return None
+
+
 if not _PATH.is_file():
+    _hidden = _hidden_installation()
     raise ImportError(
-        f"torch_truly_sparse: the compiled operators are missing ({_PATH}). {_REMEDY}"
+        f"torch_truly_sparse: the compiled operators are missing ({_PATH}). "
+        + (
+            f"This source folder hides the package that is installed in {_hidden}: run Python "
+            "from another folder, or install this one with "
+            "`pip install --no-build-isolation --editable .`"
+            if _hidden
+            else _REMEDY
+        )
     )
 try:
     torch.ops.load_library(str(_PATH))

@@ -135,17 +135,17 @@ void for_activation_type(const Tensor& tensor, const F& f) {
   }
 }
 
-inline void check_index_type(const Tensor& tensor, const char* name) {
-  if (tensor.scalar_type() != ScalarType::Int && tensor.scalar_type() != ScalarType::Long)
-    refuse(std::string("`") + name + "` must be int32 or int64, got " + dtype_name(tensor));
-}
-
 // Calls f(I{}) for int32 and int64.
 template <class F>
 void for_index_type(const Tensor& tensor, const char* name, F&& f) {
-  check_index_type(tensor, name);
-  if (tensor.scalar_type() == ScalarType::Int) return f(int32_t{});
-  return f(int64_t{});
+  switch (tensor.scalar_type()) {
+    case ScalarType::Int:
+      return f(int32_t{});
+    case ScalarType::Long:
+      return f(int64_t{});
+    default:
+      refuse(std::string("`") + name + "` must be int32 or int64, got " + dtype_name(tensor));
+  }
 }
 
 }  // namespace tts

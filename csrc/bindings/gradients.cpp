@@ -126,6 +126,8 @@ std::tuple<Tensor, Tensor, Tensor> spmm_backward(
   return {dx, dw, db};
 }
 
+int64_t largest_scattered_batch() { return scatter_batch; }
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(torch_truly_sparse, m) {
@@ -137,6 +139,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(torch_truly_sparse, m) {
       "Tensor values, SymInt in_features, Tensor? ccol_indices=None, "
       "Tensor? row_indices=None, Tensor? permutation=None) -> Tensor");
   m.def("column_sum(Tensor grad_output) -> Tensor");
+  m.def("scatter_batch() -> int");
   m.def(
       "spmm_backward(Tensor grad_output, Tensor input, Tensor crow_indices, Tensor col_indices, "
       "Tensor values, bool for_input, bool for_bias, Tensor? ccol_indices=None, "
@@ -148,6 +151,11 @@ STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CPU, m) {
   m.impl("spmm_transposed", TORCH_BOX(&spmm_transposed));
   m.impl("spmm_backward", TORCH_BOX(&spmm_backward));
   m.impl("column_sum", TORCH_BOX(&column_sum));
+}
+
+// A layer asks, so that it makes the transposed order only for batches that read it.
+STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CompositeExplicitAutograd, m) {
+  m.impl("scatter_batch", TORCH_BOX(&largest_scattered_batch));
 }
 
 }  // namespace tts

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "../kernels/views.h"
 #include "checks.h"
@@ -28,6 +29,7 @@ struct Matrix {
   Tensor crow, col;
   std::optional<Tensor> values;
   int64_t nnz, rows, columns;
+  bool wide;  // whether the indices are int64, otherwise int32
 
   template <class T, class I>
   CsrView<T, I> view() const {
@@ -73,7 +75,7 @@ std::string defect_of_indices(const char* name, const Tensor& indices, const cha
 }  // namespace detail
 
 // Raises the first defect of the contents, of which a kernel has only noticed that there is one.
-[[noreturn]] inline void refuse_contents(const Matrix& w, const Order* order = nullptr) {
+[[noreturn, gnu::cold, gnu::noinline]] inline void refuse_contents(const Matrix& w, const Order* order = nullptr) {
   std::string defect = detail::defect_of_pointers("crow_indices", w.crow, w.nnz);
   for_index_type(w.col, "col_indices", [&](auto index) {
     using I = decltype(index);
@@ -97,15 +99,17 @@ std::string defect_of_indices(const char* name, const Tensor& indices, const cha
 // The matrix of given arguments, `columns` wide. Raises std::invalid_argument.
 inline Matrix checked_matrix(const char* operation, const Tensor& crow_indices,
                              const Tensor& col_indices, int64_t columns) {
-  const Tensor crow = prepared(crow_indices, "crow_indices", 1, ScalarType::Long);
-  const Tensor col = prepared(col_indices, "col_indices", 1);
-  check_index_type(col, "col_indices");
-  if (crow.numel() < 1)
-    refuse("`crow_indices` must have one entry more than there are rows, got none");
-  if (columns < 0) refuse("`in_features` must not be negative");
+  Tensor crow = prepared(crow_indices, "crow_indices", 1, ScalarType::Long);
+  Tensor col = prepared(col_indices, "col_indices", 1);
+  const ScalarType index = col.scalar_type();
+  if (index != ScalarType::Int && index != ScalarType::Long)
+    refuse("`col_indices` must be int32 or int64, got " + dtype_name(index));
   const int64_t nnz = col.numel(), rows = crow.numel() - 1;
-  const Matrix w{operation, crow, col, std::nullopt, nnz, rows, columns};
-  const auto* pointers = data<int64_t>(crow);
+  if (rows < 0) refuse("`crow_indices` must have one entry more than there are rows, got none");
+  if (columns < 0) refuse("`in_features` must not be negative");
+  Matrix w{operation, std::move(crow), std::move(col),          std::nullopt, nnz,
+           rows,      columns,         index == ScalarType::Long};
+  const auto* pointers = data<int64_t>(w.crow);
   if (pointers[0] != 0 || pointers[rows] != nnz) refuse_contents(w);
   if (columns == 0 && nnz > 0) refuse_contents(w);  // no index that a kernel could clamp to
   return w;
@@ -115,10 +119,10 @@ inline Matrix checked_matrix(const char* operation, const Tensor& crow_indices,
 inline Matrix checked_matrix(const char* operation, const Tensor& crow_indices,
                              const Tensor& col_indices, int64_t columns, const Tensor& values,
                              ScalarType dtype) {
-  const Tensor v = prepared(values, "values", 1, dtype);
+  Tensor v = prepared(values, "values", 1, dtype);
   check_size(col_indices.numel(), v.numel(), "col_indices", "one for each of `values`");
   Matrix w = checked_matrix(operation, crow_indices, col_indices, columns);
-  w.values = v;
+  w.values = std::move(v);
   return w;
 }
 
@@ -148,7 +152,10 @@ inline void check_contents(bool in_range, const Matrix& w, const std::optional<O
 template <class F>
 void for_product_types(const Tensor& activations, const Matrix& w, const F& f) {
   for_activation_type(activations, [&](auto stored, auto sum) {
-    for_index_type(w.col, "col_indices", [&](auto index) { f(stored, sum, index); });
+    if (w.wide)
+      f(stored, sum, int64_t{});
+    else
+      f(stored, sum, int32_t{});
   });
 }
 

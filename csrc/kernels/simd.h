@@ -11,6 +11,8 @@
 #include <cstring>
 #include <utility>
 
+#include "compiler.h"
+
 #if defined(__x86_64__)
 #define TTS_X86 1
 #else

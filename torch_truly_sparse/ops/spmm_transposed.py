@@ -9,7 +9,7 @@ from .._library import operators
 from .csr import Csr
 from .registration import fake, plain_torch
 
-SCATTER_BATCH = 16
+SCATTER_BATCH: int = operators.scatter_batch()
 """Batches up to this size do not read the column order (csrc/bindings/plan.h)."""
 
 
