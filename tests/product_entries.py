@@ -120,15 +120,20 @@ def call(form: tuple[str, ...], given: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(given[name] for name in form)
 
 
+def forms_in_turn(operator: str, i: int) -> list[tuple[str, tuple[str, ...]]]:
+    """The first two forms of a call, and one of the rest in the i-th turn."""
+    forms = list(FORMS[operator].items())
+    rest = forms[2:]
+    return [*forms[:2], *([rest[i % len(rest)]] if rest else ())]
+
+
 @cache
 def samples(operator: str) -> list[Sample]:
     """Each case in the first two forms of a call, and in one of the rest."""
     found = []
-    forms = list(FORMS[operator].items())
-    rest = forms[2:]
     for i, (name, dtype, index, batch) in enumerate(cases()):
         given = operands(matrix(name, dtype, index), batch, dtype)
-        for kind, form in [*forms[:2], *([rest[i % len(rest)]] if rest else ())]:
+        for kind, form in forms_in_turn(operator, i):
             text = label(name, dtype, index, f"batch {batch}", *filter(None, [kind]))
             found.append(Sample(text, call(form, given)))
     return found
@@ -191,14 +196,14 @@ def large_matrix(
 @cache
 def large(operator: str) -> list[Sample]:
     found = []
-    for out_features, in_features, batch in LARGE:
+    for i, (out_features, in_features, batch) in enumerate(LARGE):
         # Other dtypes go the same ways: at one size, for the products' tiles of half the width.
         others = (out_features, in_features, batch) == (700, 900, 33)
         for dtype, index in COMBINATIONS if others else COMBINATIONS[:1]:
             w = large_matrix(out_features, in_features, dtype, index)
             given = operands(w, batch, dtype)
             visits = (len(w["col"]) + out_features + in_features) * (-(-batch // 32))
-            for kind, form in FORMS[operator].items():
+            for kind, form in forms_in_turn(operator, i):
                 text = label(out_features, in_features, f"batch {batch}", dtype, index, kind)
                 # A dense matrix, multiplied.
                 by_oracle = out_features * in_features <= 10**6 and (

@@ -6,7 +6,7 @@ import functools
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import laws
@@ -18,7 +18,7 @@ from oracles import TESTS
 from processes import run_python
 from torch import Tensor
 
-import torch_truly_sparse
+from torch_truly_sparse import active_isa
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 INSTRUCTION_SETS = ["scalar", "avx2", "avx512"] if X86 else ["scalar", "neon"]
@@ -74,9 +74,18 @@ def test_names_of_the_table_are_those_of_the_schema(entry: Operator) -> None:
 # Numbers
 
 
+def computed(name: str) -> str:
+    """Return a digest of all results, or "right"; raise what is wrong with them."""
+    laws.computes_right(OPERATORS[name])
+    return laws.digest(OPERATORS[name]) if OPERATORS[name].portable else "right"
+
+
+computed_here = functools.cache(computed)
+
+
 @each()
 def test_compiled_form_is_right(entry: Operator) -> None:
-    laws.computes_right(entry)
+    assert computed_here(entry.name)
 
 
 @each(lambda entry: entry.oracle)
@@ -128,44 +137,40 @@ def test_bits_do_not_depend_on_the_number_of_threads(entry: Operator) -> None:
     laws.apply(laws.has_the_same_bits_on_any_threads, entry, entry.large())
 
 
-# Instruction sets: one process for each computes the whole table.
-
-
-def computed(entry: Operator) -> str:
-    """Return a digest of all results if they are right; raise what is wrong with them."""
-    laws.computes_right(entry)
-    return laws.digest(entry) if entry.portable else "right"
+# Instruction sets: this process runs in one of them; a process for each of the others computes the
+# whole table.
 
 
 @functools.cache
 def outcomes_in(isa: str) -> dict[str, str]:
     """What each operator computed in an instruction set, or nothing if this CPU lacks the set."""
-    child = run_python(
-        __file__,
-        isa,
-        cwd=TESTS,
-        environment={"TORCH_TRULY_SPARSE_ISA": isa},
-    )
+    environment = {"TORCH_TRULY_SPARSE_ISA": isa}
+    child = run_python(__file__, isa, cwd=TESTS, environment=environment)
     if "this CPU lacks these instructions" in child.stderr:
-        assert isa not in ("scalar", torch_truly_sparse.active_isa())
+        assert isa != "scalar"
         return {}
     assert child.returncode == 0, child.stderr
-    return json.loads(child.stdout)
+    found: dict[str, str] = json.loads(child.stdout)
+    return found
 
 
 @each()
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_every_instruction_set_is_right(isa: str, entry: Operator) -> None:
+    here = computed_here(entry.name)
+    if isa == active_isa():
+        return
     outcomes = outcomes_in(isa)
     if not outcomes:
         pytest.skip(f"this CPU has no {isa}")
-    assert outcomes[entry.name] == computed_here(entry.name)
+    assert outcomes[entry.name] == here
 
 
-@functools.cache
-def computed_here(name: str) -> str:
-    entry = OPERATORS[name]
-    return laws.digest(entry) if entry.portable else "right"
+def test_a_process_in_another_instruction_set_than_asked_for_is_noticed() -> None:
+    environment = {"TORCH_TRULY_SPARSE_ISA": "scalar"}
+    child = run_python(__file__, INSTRUCTION_SETS[1], cwd=TESTS, environment=environment)
+    assert child.returncode != 0
+    assert f"AssertionError: scalar runs, not {INSTRUCTION_SETS[1]}" in child.stderr
 
 
 # Refusals
@@ -176,15 +181,14 @@ def test_ill_formed_arguments_are_refused(entry: Operator) -> None:
     laws.apply(laws.is_refused, entry, entry.ill_formed())
 
 
-def outcomes() -> Iterator[tuple[str, str]]:
-    for name, entry in OPERATORS.items():
-        try:
-            yield name, computed(entry)
-        except Exception as error:
-            yield name, f"{type(error).__name__}: {error}"
+def outcome(name: str) -> str:
+    try:
+        return computed(name)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     laws.runs_in(sys.argv[1])
-    print(json.dumps(dict(outcomes())))
+    print(json.dumps({name: outcome(name) for name in OPERATORS}))
