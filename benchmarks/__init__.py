@@ -1,1 +1,1 @@
-"""How fast the layers are, against other libraries and against the machine: see README.md."""
+"""Benchmarks of the layers against other libraries and the limits of the machine: see README.md."""

@@ -1,4 +1,4 @@
-"""What all benchmarks have in common: options, the record, where it goes."""
+"""The command line that all benchmarks share: options, the run, and the results file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .results import MISSING, OK, Results, Row
 from .shapes import GROUPS, Shape, parse_shapes
 from .timing import QUICK, Schedule
 
-# Above this, other programs are busy on the machine, and the timings say so.
+# Above this load other programs keep the machine busy, and timings are rough.
 _QUIET_LOAD = 0.3
 
 
@@ -26,12 +26,12 @@ class Benchmark:
     """One benchmark: `python -m benchmarks.<name>`.
 
     Attributes:
-        name: of the module and of the output file.
+        name: the name of the module and of the output file.
         description: the first lines of `--help`.
-        run: measures.
-        report: makes Markdown of what was measured.
-        draw: makes a picture of it, or None.
-        add_arguments: adds options of its own.
+        run: takes the measurements.
+        report: turns results into Markdown.
+        draw: draws a picture of results; None where there is no such picture.
+        add_arguments: adds the options that only this benchmark has.
     """
 
     name: str
@@ -78,14 +78,16 @@ def parse(benchmark: Benchmark, arguments: Sequence[str] | None) -> argparse.Nam
         prog=f"python -m benchmarks.{benchmark.name}", description=benchmark.description
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help="tiny and short: does it run at all?")
+    add("--quick", action="store_true", help="small layers, few rounds: only shows that it runs")
     add("--output", type=Path, metavar="FILE", help="JSON (default: results/<benchmark>.json)")
     if benchmark.draw is not None:
         add("--plot", type=Path, metavar="FILE", help="draw a picture too (needs matplotlib)")
     cores = machine.available_cores()
-    add("--threads", type=_count, default=cores, help=f"(default: all cores, {cores} here)")
-    add("--rounds", type=_count, help=f"how often each is timed (default: {Schedule().rounds})")
-    add("--seed", type=int, default=0, help="of topologies, weights and batches (default: 0)")
+    add(
+        "--threads", type=_count, default=cores, help=f"how many (default: all cores, {cores} here)"
+    )
+    add("--rounds", type=_count, help=f"how often a task is timed (default: {Schedule().rounds})")
+    add("--seed", type=int, default=0, help="for topologies, weights and batches (default: 0)")
     benchmark.add_arguments(parser)
     options = parser.parse_args(arguments)
     options.plot = getattr(options, "plot", None)
@@ -96,7 +98,7 @@ def parse(benchmark: Benchmark, arguments: Sequence[str] | None) -> argparse.Nam
 
 
 def add_shapes(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add the option `--shapes`; `default` tells what is measured without it."""
+    """Add the option `--shapes`; `default` says which shapes are measured without the option."""
     parser.add_argument(
         "--shapes",
         type=parse_shapes,
@@ -107,14 +109,14 @@ def add_shapes(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def one_by_one(shapes: Sequence[Shape]) -> Iterator[Shape]:
-    """Give each shape in turn, and tell which of how many it is."""
+    """Yield the shapes, and print the number of each and how many there are."""
     for number, shape in enumerate(shapes, 1):
         tell(f"[{number}/{len(shapes)}] {shape}")
         yield shape
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of all that was compared, and the revision of this source tree."""
+    """Return the versions of all libraries compared, and the revision of this source tree."""
     found = {"python": platform.python_version(), "revision": _revision()}
     for competitor in COMPETITORS:
         try:
@@ -126,7 +128,7 @@ def versions() -> dict[str, str]:
 
 
 def tell(text: str) -> None:
-    """Print progress where it does not mix with the report."""
+    """Print progress to standard error, so that standard output holds the report alone."""
     print(text, file=sys.stderr, flush=True)
 
 

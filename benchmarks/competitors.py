@@ -1,4 +1,4 @@
-"""The libraries that are compared: each behind the same small interface, each as it documents."""
+"""The libraries that are compared, behind one interface; each is used as its documentation says."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Competitor(ABC):
     """One way to train a sparse layer, loaded with the weights of a problem.
 
     Attributes:
-        name: as in the tables.
-        module: what has to be importable.
-        distribution: on PyPI, what has to be installed.
-        is_sparse_peer: whether it stores only the nonzeros and is not ours.
+        name: the name in the tables.
+        module: the module that must be importable.
+        distribution: the distribution on PyPI that must be installed.
+        is_sparse_peer: whether it is another library that stores only the nonzeros.
         needs_dense: whether it holds arrays of the shape of the dense weight.
         weight: the leaf tensor that an optimizer would train.
     """
@@ -49,14 +49,14 @@ class Competitor(ABC):
 
     @abstractmethod
     def grad_values(self) -> Tensor:
-        """Give the gradient of the nonzeros, (nnz,), in the order of the problem's topology."""
+        """Return the gradient of the nonzeros, (nnz,), in the order of the problem's topology."""
 
     @classmethod
     def load(cls) -> Any:
-        """Import its module.
+        """Import the module of this competitor.
 
         Raises:
-            ImportError: it is not installed, or not usable here.
+            ImportError: the module is not installed, or does not load here.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -67,7 +67,7 @@ class Competitor(ABC):
 
     @classmethod
     def version(cls) -> str:
-        """Give the version of its distribution."""
+        """Return the version of the distribution."""
         return version(cls.distribution)
 
 
@@ -93,7 +93,7 @@ class TrulySparse(Competitor):
         return output
 
     def grad_values(self) -> Tensor:
-        """Give the gradient as it is."""
+        """Return the gradient of the stored values, which have the right order."""
         return _gradient(self.weight)
 
 
@@ -123,7 +123,7 @@ class Dense(Competitor):
 class MaskedDense(Dense):
     """A dense weight times a mask of zeros and ones, as `torch.nn.utils.prune` does it.
 
-    The mask is float32, as it is there: a bool mask takes half as long again.
+    The mask is float32, as in `prune`: the product with a bool mask takes 1.5 times as long.
     """
 
     name = "masked dense"
@@ -141,7 +141,7 @@ class MaskedDense(Dense):
 class TorchCSR(Competitor):
     """`torch.sparse.mm` with a CSR weight; its gradient is CSR, too.
 
-    Not `F.linear`, which would form a dense gradient. The indices are int32, which MKL wants.
+    `F.linear` would form a dense gradient. The indices are int32, as MKL requires.
     """
 
     name = "torch CSR"
@@ -156,7 +156,7 @@ class TorchCSR(Competitor):
         return product.t()
 
     def grad_values(self) -> Tensor:
-        """Give the values of the CSR gradient."""
+        """Return the values of the CSR gradient."""
         return _gradient(self.weight).values()
 
 
@@ -184,14 +184,15 @@ class TorchSparse(Competitor):
         return product.t()
 
     def grad_values(self) -> Tensor:
-        """Give the gradient as it is."""
+        """Return the gradient of the stored values, which have the right order."""
         return _gradient(self.weight)
 
 
 class SparseProp(Competitor):
     """`sparseprop.modules.SparseLinear` (Nikdan et al. 2023, arXiv 2302.04852).
 
-    Its constructor converts a dense matrix; this fills in the same fields without one.
+    Its constructor converts a dense matrix; this class fills in the same
+    fields without one.
     """
 
     name = "SparseProp"
@@ -215,16 +216,16 @@ class SparseProp(Competitor):
         return output
 
     def grad_values(self) -> Tensor:
-        """Give the gradient as it is."""
+        """Return the gradient of the stored values, which have the right order."""
         return _gradient(self.weight)
 
 
 class SparseLab(Competitor):
     """`sparselab.SparseLinear`, with its default padding.
 
-    Its constructor draws its own topology by way of a dense matrix; this fills in the same
-    fields. Its cache of transposes, which knows a matrix by its address alone, is emptied first:
-    else a layer at the address of an earlier one would get that one's transpose.
+    Its constructor draws its own topology by way of a dense matrix; this class fills in
+    the same fields. The cache of transposes, which knows a matrix by its address alone, is emptied
+    first: a layer at the address of an earlier layer would get the transpose of that layer.
     """
 
     name = "SparseLab"

@@ -1,4 +1,4 @@
-"""Who may take part, and what is timed of those who do."""
+"""Which competitors may take part, and the calls that are timed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def admit(
     """Build a competitor and check its results.
 
     Returns:
-        Its status, the reason if it may not take part, and the competitor if it may.
+        The status, the reason if the competitor may not take part, and the competitor if it may.
     """
     try:
         kind.load()
@@ -37,9 +37,9 @@ def admit(
 
 
 def check(competitor: Competitor, problem: Problem, oracle: Oracle) -> dict[str, float]:
-    """Make two steps, and compare what the second gave with the oracle: see `Oracle.errors`.
+    """Make two steps, and compare the results of the second with the oracle: see `Oracle.errors`.
 
-    The second, because some competitors keep things from the first.
+    Some competitors keep data of the first step, and would show an error in the second alone.
     """
     step = forward_backward(competitor, problem)
     step()
@@ -50,7 +50,7 @@ def check(competitor: Competitor, problem: Problem, oracle: Oracle) -> dict[str,
 
 
 def wrong(errors: dict[str, float]) -> str:
-    """Tell which errors are too large; an empty text if none is."""
+    """Name the errors that are too large; return an empty text if there are none."""
     found = [f"{name} by {error:.3g} times" for name, error in errors.items() if not error <= 1]
     return f"off by more than rounding explains: {', '.join(found)}" if found else ""
 

@@ -1,4 +1,4 @@
-"""Tells whether a competitor computes the right thing before anybody asks how fast it is."""
+"""Checks that a competitor's results are right, before its speed is measured."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Sums:
     bound: Tensor
 
     def error(self, actual: Tensor) -> float:
-        """Give the largest error as a multiple of its bound; at most 1 is correct."""
+        """Return the largest error as a multiple of its bound; at most 1 is correct."""
         error = (actual.detach().double() - self.expected).abs()
         if not error.isfinite().all():
             return float("inf")
@@ -39,8 +39,9 @@ class _Sums:
 class Oracle:
     """The results of a problem in dense float64 arithmetic.
 
-    All of them where the dense matrix has at most `DENSE_LIMIT` entries; else some output units,
-    input units and weights, drawn at random, the first and the last always among them.
+    It compares all results where the dense matrix has at most `DENSE_LIMIT` entries; otherwise
+    those of randomly drawn output units, input units and weights, always with the first and the
+    last.
     """
 
     def __init__(self, problem: Problem) -> None:

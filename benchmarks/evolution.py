@@ -1,4 +1,4 @@
-"""Times one evolution of a layer: at random, and by the gradient of every empty position."""
+"""Times one evolution of a layer, with growth at random and with growth by gradient."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRACTION = 0.3
 AT_RANDOM, SMALLER = STREAMING[0], Shape(30_000, 30_000, 2, 1.2e6 / 30_000**2)
 BY_GRADIENT = Shape(4096, 4096, 64, 0.05)
 QUICK = Shape(2000, 2000, 2, 0.01), Shape(256, 256, 16, 0.05)
-# A gradient in float32 is off by less, relative to the largest; so ties by rounding do not count.
+# A float32 gradient is off by less than this, relative to the largest one: ties are no errors.
 _TOLERANCE = 1e-5
 
 
@@ -50,7 +50,7 @@ class Training:
 
     @classmethod
     def draw(cls, shape: Shape, prune: str, regrow: str, seed: int) -> Training:
-        """Draw one and make the first step, with which the momentum comes."""
+        """Draw a layer and a batch, and make the first step, which creates the momentum."""
         generator = torch.Generator().manual_seed(seed)
         layer = tts.TrulySparseLinear(
             shape.in_features, shape.out_features, bias=False, nnz=shape.nnz, generator=generator
@@ -72,7 +72,7 @@ class Training:
         self.optimizer.step()
 
     def step_and_evolve(self) -> None:
-        """Make one that growth by gradient reads, and evolve."""
+        """Make one optimizer step from which growth by gradient can choose, then evolve."""
         self.evolution.arm()
         self.step()
         self.evolution.step()
@@ -90,7 +90,7 @@ class Training:
 
 
 def check(training: Training) -> str:
-    """Evolve once; tell what is wrong with the outcome, or nothing."""
+    """Evolve once; return what is wrong with the outcome, or an empty text."""
     training.evolution.arm()
     training.step()
     before, *carried = training.survey()
@@ -100,7 +100,8 @@ def check(training: Training) -> str:
         return "the topology is not sorted, unique and of the same size"
     places = torch.searchsorted(before, after).clamp_(max=before.shape[0] - 1)
     held = before[places] == after
-    # A dropped connection may grow again at once, as a new one; only where all is new, so is it.
+    # A dropped connection may grow again at once, as a new one. A connection is the old one where
+    # its weight and its momentum are the old ones, too.
     stays = held & (arrived[0] == carried[0][places]) & (arrived[1] == carried[1][places])
     fresh = int(stays.numel() - stays.sum())
     if fresh != record.regrown or record.regrown == 0:
@@ -186,7 +187,7 @@ def report(results: Results) -> str:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    text = f"at random: {SMALLER.nnz:,} weights instead of {AT_RANDOM.nnz:,}"
+    text = f"grow at random among {SMALLER.nnz:,} weights instead of {AT_RANDOM.nnz:,}"
     parser.add_argument("--smaller", action="store_true", help=text)
 
 

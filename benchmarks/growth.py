@@ -1,4 +1,4 @@
-"""How cost grows with a size: the layers of a sweep, and the power that fits their times."""
+"""How time grows with a size: the layers of a sweep, and the power that fits their times."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .shapes import Shape
 
 @dataclass(frozen=True)
 class Sweep:
-    """Layers of which one thing grows and all else stays.
+    """Layers of which one size grows while all others stay.
 
     Attributes:
-        name: what grows.
-        title: what stays.
-        shapes: rising.
+        name: the size that grows: `weights`, `batch` or `width`.
+        title: the sizes that stay.
+        shapes: the layers, from small to large.
     """
 
     name: str
@@ -26,11 +26,11 @@ class Sweep:
 
     @property
     def label(self) -> str:
-        """By which its rows are known."""
+        """The `detail` of the rows of this sweep."""
         return f"{self.name}: {self.title}"
 
     def size(self, shape: Shape) -> int:
-        """Give what grows of a shape."""
+        """Return the size of a shape that grows in this sweep."""
         return {"weights": shape.nnz, "batch": shape.batch, "width": shape.in_features}[self.name]
 
 
@@ -68,7 +68,7 @@ def large_half(sizes: Sequence[float], seconds: Sequence[float]) -> float:
 
 
 def curve(results: Results, sweep: Sweep, measure: str) -> tuple[list[int], list[float]]:
-    """Give the sizes of a sweep and the seconds that each took, those that were timed."""
+    """Return the sizes of a sweep that were timed, and the seconds of each."""
     points = [
         (sweep.size(row.shape), row.timing.median)
         for row in results.rows

@@ -46,14 +46,14 @@ def time_shape(
 
     Args:
         shape: the layer and the batch.
-        competitors: who takes part.
-        schedule: how long.
-        seed: of the problem and of the order of the rounds.
+        competitors: the competitors that take part.
+        schedule: how long to measure.
+        seed: the seed of the problem and of the order within the rounds.
         probes: tasks that measure the machine in the same rounds.
 
     Returns:
         Two rows for each competitor, `forward` (without recording a graph) and
-        `forward+backward`, in which the input wants a gradient; and one row for each probe.
+        `forward+backward`, in which the input requires a gradient; and one row for each probe.
     """
     problem = Problem.draw(shape, seed=seed)
     oracle = Oracle(problem)

@@ -56,7 +56,7 @@ def _rates(results: Results, shape: Shape, measure: str) -> list[str]:
 
 
 def _summary(results: Results, measure: str) -> str:
-    """Geometric means over the shapes that were timed, of those that the comparison is about."""
+    """Geometric means, each over the shapes of one comparison that were timed."""
     lines = ["Time of a competitor / ours, geometric mean and lowest:", ""]
     comparisons = [
         ("fastest sparse library", SPARSE_PEERS, PEERS),

@@ -1,4 +1,4 @@
-"""What this machine is, and what it can do at most: measured in the same run as all else."""
+"""The machine and its limits, which are measured in the same run as the layers."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def available_cores() -> int:
 
 
 def set_threads(threads: int) -> None:
-    """Let torch, and libraries that are loaded from now on, use so many threads.
+    """Make torch, and libraries that are loaded later, use `threads` threads.
 
-    A library that brings an OpenMP of its own reads `OMP_NUM_THREADS` when it is loaded, and
-    never again: comparing it at several numbers of threads takes a process for each.
+    A library with an OpenMP of its own reads `OMP_NUM_THREADS` when it is loaded, and never
+    again: to compare it at several numbers of threads, start a process for each number.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
 
 
 def describe() -> dict[str, Any]:
-    """Give the processor, its caches in bytes, cores, memory, system, and how busy it is now."""
+    """Return the processor, its caches in bytes, cores, memory, system, and the present load."""
     return {
         "processor": _processor(),
         "instruction_set": tts.active_isa(),
@@ -50,7 +50,7 @@ def describe() -> dict[str, Any]:
 
 
 def caches() -> dict[str, int]:
-    """Give the size in bytes of each data cache that a core sees, `L1` first; Linux only."""
+    """Return the size in bytes of each data cache that a core sees, `L1` first; Linux only."""
     sizes = {}
     for folder in sorted(_SYSTEM_CPU.glob("index*")):
         if (folder / "type").read_text().strip() != "Instruction":
@@ -61,7 +61,7 @@ def caches() -> dict[str, int]:
 
 
 def probes() -> dict[str, Task]:
-    """Make the two that run in the same rounds as what is compared with them."""
+    """Make the probes that run in the same rounds as the layers: `sgemm` and `DRAM`."""
     return {"sgemm": sgemm(), "DRAM": dram_read()}
 
 
@@ -96,8 +96,9 @@ def ceilings(schedule: Schedule) -> dict[str, float]:
     """Measure the limits of the machine with torch's present number of threads.
 
     Returns:
-        `sgemm` in GFLOP/s; `L1`, `L2`, `L3` (those there are) and `DRAM`, read, in GB/s. Of a
-        cache half is used, of the last one a quarter: it is shared with other programs.
+        `sgemm` in GFLOP/s, and how fast `L1`, `L2`, `L3` (where the machine has them) and `DRAM`
+        are read, in GB/s. The probe of a cache reads half as many bytes as the cache holds; that
+        of the last cache, which other programs share, a quarter.
     """
     tasks = probes()
     sizes = caches()

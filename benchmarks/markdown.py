@@ -24,7 +24,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def header(results: Results) -> str:
-    """Tell the machine, its ceilings and the versions."""
+    """Describe the machine, its limits and the versions."""
     machine, versions = results.machine, results.versions
     ceilings = dict(machine["ceilings"])
     sgemm = ceilings.pop("sgemm")
@@ -54,7 +54,7 @@ def digits(value: float) -> str:
 
 
 def absences(rows: Sequence[Row]) -> list[str]:
-    """Tell who was not timed, where, and why; each reason once."""
+    """List the competitors that were not timed, with shapes and reason; each reason once."""
     reasons: dict[tuple[str, str, str], dict[str, None]] = {}
     for row in rows:
         if row.timing is None:

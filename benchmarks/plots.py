@@ -1,4 +1,4 @@
-"""Results as pictures."""
+"""Draws results as pictures."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ TITLES = {BOTH: "Forward and backward", FORWARD: "Forward alone"}
 def draw_density(results: Results, path: Path) -> Path:
     """Draw speed relative to the dense layer against density, the break-even marked.
 
-    Of the sizes that were measured, the one with the most densities.
+    The picture shows the size that was measured at the most densities.
 
     Returns:
         `path`.

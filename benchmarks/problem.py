@@ -1,4 +1,4 @@
-"""What every competitor is given: one topology, one set of weights, one batch, one gradient."""
+"""The problem that every competitor is given: a topology, weights, a batch and a gradient."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Problem:
     """The operands of one step through a hidden layer without bias, in float32.
 
     Attributes:
-        shape: what it is an instance of.
+        shape: the sizes, the batch and the density.
         topology: where the nonzeros are.
         values: (nnz,) the weights; each competitor trains a copy.
-        input: (batch, in_features), a leaf that wants a gradient, as the activations do that
-            come from the layer before.
-        grad_output: (batch, out_features) what the layer after sends back.
+        input: (batch, in_features), a leaf that requires a gradient, as the input of a hidden
+            layer does.
+        grad_output: (batch, out_features) the gradient of the output, which backward starts from.
     """
 
     shape: Shape
@@ -33,7 +33,7 @@ class Problem:
 
     @classmethod
     def draw(cls, shape: Shape, *, seed: int = 0) -> Problem:
-        """Draw one with a uniformly random topology; the same seed draws the same one."""
+        """Draw a problem with a uniformly random topology; equal seeds give equal problems."""
         generator = torch.Generator().manual_seed(seed)
         layer = tts.TrulySparseLinear(
             shape.in_features, shape.out_features, bias=False, nnz=shape.nnz, generator=generator

@@ -1,4 +1,4 @@
-"""Times each of our products by itself: against dense sgemm, and against the memory."""
+"""Times each of our products by itself, against dense sgemm and the memory's speed."""
 
 from __future__ import annotations
 

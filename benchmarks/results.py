@@ -1,4 +1,4 @@
-"""What a benchmark found: its record, the JSON file, and the numbers that follow from it."""
+"""The results of a benchmark: rows, the JSON file, and the numbers computed from the rows."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ FLOPS = {FORWARD: 2, GRAD_INPUT: 2, GRAD_WEIGHT: 2, BACKWARD: 4, BOTH: 6}
 # read; a gradient needs no value, and is written; the backward pass reads once for both products.
 WEIGHT_BYTES = {FORWARD: 8, GRAD_INPUT: 8, GRAD_WEIGHT: 8, BACKWARD: 12, BOTH: 20}
 
-# The subject of the rows that say what the machine can do, in the rounds of the same shape; and
-# the work of one call of each probe: operations, and bytes read.
+# The subject of the rows of the probes, which run in the same rounds as the layers of a shape; and
+# the work of one call of each probe: operations, or bytes read.
 MACHINE = "machine"
 PROBE_WORK = {"sgemm": 2 * 1024 * 1024 * 128, "DRAM": 2**28}
 
@@ -36,16 +36,16 @@ OK, MISSING, WRONG, FAILED, TOO_LARGE = "ok", "missing", "wrong", "failed", "too
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was timed, or the reason why it was not.
+    """One measurement, or the reason why there is none.
 
     Attributes:
         shape: the layer.
         subject: the competitor, or the probe of the machine.
         measure: which part of the work; a key of `FLOPS`, or the name of a probe.
-        threads: how many it could use.
+        threads: the number of threads.
         status: `ok`, `missing`, `wrong`, `failed` or `too large`.
         detail: the reason, or a remark.
-        timing: if it was timed.
+        timing: the timing, or None if there is none.
     """
 
     shape: Shape
@@ -58,13 +58,13 @@ class Row:
 
     @property
     def gflops(self) -> float:
-        """Useful GFLOP/s: those spent on the nonzeros, whoever computes more than that."""
+        """Useful GFLOP/s: only operations on nonzeros count, even where more were computed."""
         work = FLOPS[self.measure] * self.shape.nnz * self.shape.batch
         return work / self._seconds / 1e9
 
     @property
     def weight_bandwidth(self) -> float:
-        """GB/s that the weights alone need to be moved at."""
+        """The GB/s at which the weights alone were moved."""
         return WEIGHT_BYTES[self.measure] * self.shape.nnz / self._seconds / 1e9
 
     @property
@@ -76,7 +76,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """The record of one run of one benchmark."""
+    """All rows of one run of one benchmark, and where and how they were measured."""
 
     benchmark: str
     settings: Mapping[str, Any]
@@ -106,7 +106,7 @@ class Results:
         """Read what `write` wrote.
 
         Raises:
-            ValueError: it is not a file of this schema.
+            ValueError: the file is not of this schema.
         """
         try:
             data = json.loads(path.read_text())
@@ -130,7 +130,7 @@ class Results:
     def find(
         self, shape: Shape, subject: str, measure: str, threads: int | None = None
     ) -> Row | None:
-        """Look a row up; `threads` may be left out where there is one number of threads only."""
+        """Look up a row; `threads` may be left out where one number of threads was measured."""
         for row in self.rows:
             if (row.shape, row.subject, row.measure) == (shape, subject, measure) and threads in (
                 None,
@@ -142,7 +142,7 @@ class Results:
     def seconds(
         self, shape: Shape, subject: str, measure: str, threads: int | None = None
     ) -> float | None:
-        """Look up a median; None if it was not timed."""
+        """Look up the median seconds of a row; None if the row has no timing."""
         row = self.find(shape, subject, measure, threads)
         return row.timing.median if row is not None and row.timing is not None else None
 
@@ -152,20 +152,20 @@ class Results:
         return sorted({row.threads for row in self.rows})
 
     def speedup(self, shape: Shape, subject: str, threads: int) -> float | None:
-        """Give how many times as fast a step is as with 1 thread; None if it was not timed."""
+        """Return the time of a step with 1 thread over that with `threads`; None if unknown."""
         one = self.seconds(shape, subject, BOTH, 1)
         many = self.seconds(shape, subject, BOTH, threads)
         return one / many if one is not None and many is not None else None
 
     def machine_rate(self, shape: Shape, probe: str) -> float | None:
-        """Give what the machine reached in the rounds of a shape: GFLOP/s or GB/s."""
+        """Return the speed of a probe in the rounds of a shape, in GFLOP/s or GB/s."""
         seconds = self.seconds(shape, MACHINE, probe)
         return PROBE_WORK[probe] / seconds / 1e9 if seconds is not None else None
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long `subject` takes as we do."""
+    """The time of `subject` divided by ours."""
 
     shape: Shape
     subject: str
@@ -192,7 +192,7 @@ def ratios(
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """Give the n-th root of the product: the mean that suits ratios.
+    """Return the n-th root of the product, the mean that suits ratios.
 
     Raises:
         ValueError: there are no values, or not all are positive.

@@ -1,4 +1,4 @@
-"""Times our layer as the number of weights, the batch and the width grow: it must be linear."""
+"""Times our layer as its weights, its batch and its width grow: the time must grow linearly."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ class Shape:
     Attributes:
         in_features, out_features: number of input and output units.
         batch: number of samples.
-        density: fraction of the weights that are there.
+        density: the fraction of all possible weights that the layer has.
     """
 
     in_features: int

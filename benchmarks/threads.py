@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, schedule: Schedule) -> list[Row]:
 
 
 def numbers_of_threads(most: int) -> list[int]:
-    """Give 1, 2, 4, ... below `most`, and `most`."""
+    """Return 1, 2, 4, ... below `most`, and `most`."""
     return [*(2**power for power in range((most - 1).bit_length())), most]
 
 

@@ -1,4 +1,4 @@
-"""Measures several things against each other: interleaved, repeated, summed up by medians.
+"""Times several tasks against each other: interleaved, repeated, summarised by medians.
 
 A machine drifts (clock, temperature, neighbours), so that two things timed one after the other
 are not comparable. Here each round times every task once, in a shuffled order: whatever slows the
@@ -30,8 +30,8 @@ class Task:
     """Something to time.
 
     Attributes:
-        call: what is timed.
-        prepare: what has to be done, untimed, before each round of calls.
+        call: the call that is timed.
+        prepare: a call that is made before each round, and not timed.
     """
 
     call: Callable[[], object]
@@ -81,7 +81,7 @@ class Timing:
     calls: int
 
     def quantile(self, fraction: float) -> float:
-        """Seconds a call that `fraction` of the rounds do not exceed, interpolated."""
+        """Seconds of a call that a `fraction` of the rounds does not exceed, interpolated."""
         ordered = sorted(self.seconds)
         position = fraction * (len(ordered) - 1)
         below = math.floor(position)
@@ -90,7 +90,7 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Seconds a call in the middle round."""
+        """Seconds of a call in the middle round."""
         return median(self.seconds)
 
     @property
@@ -99,7 +99,7 @@ class Timing:
         return (self.quantile(0.75) - self.quantile(0.25)) / 2 / self.median
 
     def to_json(self) -> dict[str, Any]:
-        """Give the rounds and, for a reader without this module, what follows from them."""
+        """Return the rounds and, for readers without this module, figures computed from them."""
         return {
             "median": self.median,
             "lower_quartile": self.quantile(0.25),
@@ -125,15 +125,15 @@ def measure(
     """Time the tasks against each other.
 
     Args:
-        tasks: what to time, by name.
-        schedule: how long.
-        seed: of the order within each round.
-        clock: seconds since any moment.
+        tasks: the tasks, by name.
+        schedule: how long to measure.
+        seed: the seed of the order within each round.
+        clock: returns the seconds since any fixed moment.
 
     Returns:
         The timing of each task, in the order of `tasks`.
 
-    Garbage collection rests meanwhile.
+    Garbage collection is off while the tasks run.
     """
     collecting = gc.isenabled()
     gc.collect()

@@ -59,13 +59,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--ranks", type=positive, default=2, help="processes (torchrun sets its own number)")
-    add("--threads", type=positive, help="of each process [the machine's cores shared out]")
+    add("--threads", type=positive, help="of each process [all cores, divided by the ranks]")
     add("--epochs", type=positive, default=Settings.epochs, help="[%(default)s]")
     add("--regrow", choices=["random", "gradient"], default=Settings.regrow, help="[%(default)s]")
     add("--seed", type=int, default=Settings.seed, help="[%(default)s]")
-    add("--checkpoints", type=Path, metavar="FOLDER", help="save each epoch there, and go on")
-    add("--save", type=Path, metavar="FILE", help="save the merged network there")
-    add("--kill-after", type=positive, metavar="EPOCHS", help="kill a rank then, and start again")
+    add("--checkpoints", type=Path, metavar="FOLDER", help="save each epoch there, resume from it")
+    add("--save", type=Path, metavar="FILE", help="save the merged network to this file")
+    add("--kill-after", type=positive, metavar="EPOCHS", help="kill a rank after these, restart")
     options = parser.parse_args(arguments)
     if options.ranks > Settings.batch_size:
         parser.error(f"--ranks must be at most {Settings.batch_size}, a batch of one sample each")

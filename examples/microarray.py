@@ -77,7 +77,7 @@ def compare(
     splits: int,
     methods: list[str],
 ) -> None:
-    """Do what is not done yet: every method on every split of every data set."""
+    """Run every method on every split of every data set, but for what is done already."""
     jobs = [
         (Job(data, method, split, settings), results)
         for data, results in zip(data_sets, every, strict=True)
@@ -118,7 +118,7 @@ def run_watched(job: Job) -> Run:
 
 
 def summary(run: Run) -> str:
-    """One run in a line."""
+    """Describe one run in a line."""
     time = (
         f"{run.seconds:.1f} s"
         if run.seconds_per_epoch is None

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def describe(settings: Settings, source: str) -> None:
-    """Say what is about to be trained."""
+    """Print what is about to be trained."""
     weights = sum(layer.weights for layer in settings.layers())
     print(
         f"{'-'.join(map(str, settings.units))}: {settings.neurons:,} neurons, {weights:,} weights "

@@ -23,12 +23,12 @@ class Samples:
         return len(self.classes)
 
     def of(self, numbers: Tensor) -> Samples:
-        """Some of the samples."""
+        """Return some of the samples."""
         return Samples(self.features[numbers], self.classes[numbers])
 
 
 def generate(settings: Settings) -> tuple[Samples, Samples]:
-    """Samples to train on, and a quarter as many to test on; the same on every rank."""
+    """Generate samples to train on and a quarter as many to test on, equal on every rank."""
     generator = torch.Generator().manual_seed(settings.seed)
     count = settings.samples + settings.samples // 4
     signs = torch.randint(-1, 2, (settings.classes, settings.features), generator=generator)

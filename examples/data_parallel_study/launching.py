@@ -1,4 +1,4 @@
-"""Ranks on this machine, each a process: with torchrun, or without."""
+"""Starts the ranks, processes on this machine, with torchrun or without."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from data_parallel_study.training import Job, run
 
 
 def under_torchrun() -> bool:
-    """Whether this process is one of several ranks already."""
+    """Return whether this process is one of several ranks already."""
     return dist.is_torchelastic_launched()
 
 
 def run_as_rank(job: Job) -> None:
-    """Join the ranks that torchrun has started; a rank dies on request before any restart only."""
+    """Join the ranks that torchrun has started; after a restart no rank is killed again."""
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     if attempt != "0":
         job = replace(job, kill_after=None)

@@ -25,7 +25,7 @@ from data_parallel_study.settings import Settings
 
 @dataclass(frozen=True)
 class Job:
-    """What each rank is asked to do, beside training."""
+    """The settings of a training, and what each rank does besides training."""
 
     settings: Settings
     folder: Path | None = None  # of the checkpoints
@@ -110,7 +110,7 @@ def train_phase(
 
 
 def build(settings: Settings) -> nn.Sequential:
-    """An MLP whose last layer, nearly dense at this size, is dense."""
+    """Build an MLP; its last layer is dense, as it would be nearly full."""
     generator = torch.Generator().manual_seed(settings.seed)
     sizes = [settings.features, settings.hidden, settings.hidden]
     layers: list[nn.Module] = []
@@ -152,7 +152,7 @@ def batches(
 def train_epoch(
     model: nn.Module, optimizer: torch.optim.Optimizer, parts: Iterator[Samples]
 ) -> float:
-    """One pass over the training samples; returns the mean loss on this rank."""
+    """Train on this rank's part of the samples once; return the mean loss of the rank."""
     model.train()
     losses = []
     for part in parts:
@@ -166,13 +166,13 @@ def train_epoch(
 
 @torch.no_grad()
 def accuracy(model: nn.Module, test: Samples) -> float:
-    """The share of test samples whose class gets the largest output."""
+    """Return the share of test samples whose class gets the largest output."""
     model.eval()
     return float((model(test.features).argmax(1) == test.classes).float().mean())
 
 
 def everyone(number: float) -> str:
-    """A number of each rank, on all ranks."""
+    """Return, on all ranks, the number that each rank gives."""
     numbers = [torch.zeros(1) for _ in range(dist.get_world_size())]
     dist.all_gather(numbers, torch.tensor([number]))
     return ", ".join(f"{float(each):.3f}" for each in numbers)
@@ -185,6 +185,6 @@ def say(text: str) -> None:
 
 
 def die_if_asked(job: Job, epoch: int) -> None:
-    """Kill the last rank, as a machine would that fails."""
+    """Kill the last rank, as a failing machine would."""
     if epoch == job.kill_after and dist.get_rank() == dist.get_world_size() - 1:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -37,7 +37,7 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--preset", choices=PRESETS, default="small", help="settings to start from (small)")
+    add("--preset", choices=PRESETS, default="small", help="which settings (default: small)")
     add("--forms", type=some_of(FORMS), default=list(FORMS), help="which to train (dense,sparse)")
     setting = parser.add_argument_group("settings, the same for both forms unless they say sparse")
     add = setting.add_argument
@@ -63,7 +63,7 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """The preset with what the command line says otherwise."""
+    """Return the preset, changed where the command line gives other values."""
     said = {name: getattr(options, name) for name in GIVEN if getattr(options, name) is not None}
     settings = replace(PRESETS[options.preset], **said)
     if settings.width % (2 * settings.heads):

@@ -1,4 +1,4 @@
-"""Results as a picture: what was learned, and what it cost."""
+"""Draws results: losses and costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results as JSON, complete after every run, and as a table."""
+"""Results as JSON, a file that is complete after every run, and as a table."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Results:
     runs: dict[str, Run] = field(default_factory=dict)
 
     def add(self, run: Run) -> None:
-        """Keep a run and write the file anew: whole, or not at all."""
+        """Add a run and write the file anew: whole, or not at all."""
         runs = {form: r for form in FORMS for r in [{**self.runs, run.form: run}.get(form)] if r}
         head = {"schema": SCHEMA, **self.setting}
         write_runs(self.path, head, [asdict(r) for r in runs.values()])
@@ -53,7 +53,7 @@ class Results:
 
 
 def open_results(path: Path, setting: dict[str, Any], restart: bool) -> Results:
-    """The results in a file, if they come from this setting; otherwise an `InputError`."""
+    """Open the results in a file; `InputError` if the file comes from another setting."""
     make_folder(path.parent)
     fresh = Results(path, json.loads(json.dumps(setting)))
     if restart or not path.exists():
@@ -81,7 +81,7 @@ def load_results(path: Path) -> Results:
 
 
 def table(results: Results) -> str:
-    """A line for each form, and one for the second relative to the first."""
+    """Make a table: a line for each form, and one for the first relative to the second."""
     head = ["form", "held-out loss", "weights", "model MB", "peak MB", "step ms", "feed-forward ms"]
     rows = [
         [

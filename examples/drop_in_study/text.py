@@ -22,7 +22,7 @@ LEFT_OUT = {"test", "tests", "idlelib", "site-packages", "dist-packages", "__pyc
 
 @dataclass(frozen=True)
 class Text:
-    """Characters as numbers: some to train on, and those of other files to test with."""
+    """Characters as numbers: those to train on, and those of other files to test with."""
 
     train: Tensor  # (characters,) uint8
     held_out: Tensor

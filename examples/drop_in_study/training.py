@@ -34,7 +34,7 @@ def train(
     settings: Settings,
     on_evaluation: Callable[[str], None],
 ) -> Curves:
-    """Train with AdamW, and evaluate on held-out text now and then, at the end too."""
+    """Train with AdamW; every `evaluate_every` steps, and at the end, evaluate on held-out text."""
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=settings.sparse_lr if form == "sparse" else settings.dense_lr,
@@ -75,7 +75,7 @@ def train(
 
 
 def rate(step: int, settings: Settings) -> float:
-    """The learning rate relative to its peak: a linear rise, then a cosine down to a tenth."""
+    """Return the learning rate over its peak: a linear rise, then a cosine down to a tenth."""
     if step < settings.warmup:
         return (step + 1) / settings.warmup
     done = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
@@ -84,7 +84,7 @@ def rate(step: int, settings: Settings) -> float:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, text: Text, settings: Settings) -> float:
-    """The mean loss on the same held-out sequences each time."""
+    """Return the mean loss on held-out sequences, which are the same in every evaluation."""
     model.eval()
     # A seed that no batch of the training has; it says which sequences, not which files.
     batches = Sequences(text.held_out, settings.context, settings.batch_size, settings.seed + 1)

@@ -51,7 +51,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, context, width) to the same."""
+        """Map (batch, context, width) to the same shape."""
         query, key, value = (
             project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for project in (self.query, self.key, self.value)
@@ -74,14 +74,14 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, context, width) to the same."""
+        """Map (batch, context, width) to the same shape."""
         x = x + self.attention(self.attention_norm(x))
         fed: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
         return fed
 
 
 class Transformer(nn.Module):
-    """Predicts each next character from those before it."""
+    """Predicts each character from the characters before it."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -94,13 +94,13 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, VOCABULARY)
 
     def forward(self, characters: Tensor) -> Tensor:
-        """(batch, context) characters to (batch, context, VOCABULARY) logits."""
+        """Map (batch, context) characters to (batch, context, VOCABULARY) logits."""
         logits: Tensor = self.head(self.norm(self.blocks(self.characters(characters))))
         return logits
 
 
 def build(form: str, settings: Settings) -> nn.Module:
-    """The dense transformer, or the same with its projections truly sparse.
+    """Build the dense transformer, or the same with truly sparse projections.
 
     The sparse one is built without ever existing densely: first its shapes, on the meta device.
     """
@@ -120,5 +120,5 @@ def build(form: str, settings: Settings) -> nn.Module:
 
 
 def feed_forward_parts(model: nn.Module) -> list[nn.Module]:
-    """The feed-forward part of each block."""
+    """Return the feed-forward part of each block."""
     return [block.feed_forward for block in model.modules() if isinstance(block, Block)]

@@ -43,7 +43,7 @@ def run(form: str, text: Text, settings: Settings, report: Callable[[str], None]
 
 
 def feed_forward_seconds(model: nn.Module, settings: Settings) -> float:
-    """Median seconds of a step's forward and backward through all feed-forward parts, alone."""
+    """Return the median seconds that a step spends in all feed-forward parts, timed alone."""
     parts = transformer.feed_forward_parts(model)
     size = (settings.batch_size, settings.context, settings.width)
     generator = torch.Generator().manual_seed(settings.seed)

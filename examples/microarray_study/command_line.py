@@ -22,7 +22,7 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("files", nargs="*", type=Path, metavar="FILE", help=".mat, .npz or .csv; none: made up")
+    add("files", nargs="*", type=Path, metavar="FILE", help=".mat, .npz or .csv; none: generated")
     add("--label", metavar="NAME", help="column of a .csv with the labels (default: the last)")
     add("--splits", type=whole(1), help=f"how many splits of 2/3 and 1/3 (default: {SPLITS})")
     add(
@@ -38,7 +38,7 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
     add("--batch-size", type=whole(1), help=f"(default: {default.batch_size})")
     add("--lr", type=number(0), help=f"learning rate (default: {default.lr:g})")
     add("--epsilon", type=number(0), help=f"Erdos-Renyi density (default: {default.epsilon:g})")
-    add("--fraction", type=number(0, 1), help=f"replaced an epoch (default: {default.fraction:g})")
+    add("--fraction", type=number(0, 1), help=f"share replaced (default: {default.fraction:g})")
     sizes = ",".join(map(str, default.hidden))
     add("--hidden", type=layer_sizes, metavar="LIST", help=f"units a layer (default: {sizes})")
     add("--seed", type=whole(0), help=f"(default: {default.seed})")
@@ -47,8 +47,8 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
     add = output.add_argument
     add("--output", type=Path, metavar="FOLDER", help=f"for JSON and pictures (default: {OUTPUT})")
     add("--restart", action="store_true", help="do again what an earlier call has done")
-    add("--quick", action="store_true", help=f"{QUICK_EPOCHS} epochs, 1 split: does it run at all?")
-    add("--markdown", action="store_true", help="print results files as Markdown tables, no more")
+    add("--quick", action="store_true", help=f"{QUICK_EPOCHS} epochs, 1 split: shows that it runs")
+    add("--markdown", action="store_true", help="only print results files as Markdown tables")
 
     options = parser.parse_args(arguments)
     if options.splits is None:
@@ -59,7 +59,7 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """The default settings with what the command line says otherwise."""
+    """Return the default settings, changed where the command line gives other values."""
     given = ("epochs", "batch_size", "lr", "epsilon", "fraction", "hidden", "seed", "threads")
     said = {name: getattr(options, name) for name in given if getattr(options, name) is not None}
     quick = {"epochs": QUICK_EPOCHS} if options.quick else {}
@@ -67,7 +67,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """A reader of whole numbers of at least `least`."""
+    """Return a reader of whole numbers of at least `least`."""
 
     def read(text: str) -> int:
         try:
@@ -84,7 +84,7 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def number(above: float, most: float = math.inf) -> Callable[[str], float]:
-    """A reader of finite numbers above one and up to another."""
+    """Return a reader of finite numbers above `above` and up to `most`."""
 
     def read(text: str) -> float:
         try:
@@ -105,7 +105,7 @@ def layer_sizes(text: str) -> tuple[int, ...]:
 
 
 def some_of(names: Collection[str]) -> Callable[[str], list[str]]:
-    """A reader of some of these names, such as sparse,dense; they come in the order of `names`."""
+    """Return a reader of lists such as sparse,dense; it gives the names in the order of `names`."""
 
     def read(text: str) -> list[str]:
         chosen = text.split(",")

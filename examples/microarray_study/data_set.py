@@ -1,4 +1,4 @@
-"""A data set of the job: features, labels and the checks both must pass."""
+"""A data set: features, labels, and the checks that both must pass."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class DataSet:
         return digest.hexdigest()[:16]
 
     def describe(self) -> str:
-        """One line for people: sizes and classes."""
+        """Describe the sizes and the classes in one line."""
         samples, features = self.features.shape
         sizes = ", ".join(str(size) for size in self.class_sizes.values())
         return f"{samples} samples x {features:,} features, {len(self.classes)} classes ({sizes})"
 
 
 def make_data_set(name: str, source: str, features: Any, labels: Any) -> DataSet:
-    """Check what a file held and turn it into a data set; `InputError` says what is wrong."""
+    """Check features and labels and make a data set of them; `InputError` if one is wrong."""
     checked = _check_features(np.asarray(features), source)
     numbers, classes = _class_numbers(_one_column(np.asarray(labels), source), source)
     if len(numbers) != len(checked):
@@ -99,7 +99,7 @@ def _one_column(labels: npt.NDArray[Any], source: str) -> npt.NDArray[Any]:
 
 
 def _class_numbers(labels: npt.NDArray[Any], source: str) -> tuple[Labels, tuple[str, ...]]:
-    """Numbers from 0 in the order of the sorted labels, and the labels as text."""
+    """Return class numbers, from 0 in the order of the sorted labels, and the labels as text."""
     if labels.dtype.kind == "f":
         odd = labels[~np.isfinite(labels) | (labels != np.floor(labels))]
         if len(odd):

@@ -1,4 +1,4 @@
-"""What a user can put right: shown as one line, `error: ...`, never as a traceback."""
+"""Errors that a user can put right: shown as one line, `error: ...`, without a traceback."""
 
 
 class InputError(ValueError):

@@ -1,4 +1,4 @@
-"""Each run in a process of its own: no run sees the memory, or the warm caches, of another."""
+"""Does each run in a process of its own: no run sees the memory or the caches of another."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def run_in_fresh_process(
 ) -> Outcome:
     """Return what `work(*arguments, report)` returns when a new Python process calls it.
 
-    `work` is a function of a module; its arguments and its outcome are pickled. Whatever it passes
-    to `report` is passed to `on_report` here. A `RunError` of `work` is raised here, too, and
-    another one if the process ends without an outcome.
+    `work` is a function of a module; its arguments and its outcome are pickled. Whatever `work`
+    passes to `report` is passed to `on_report` here. A `RunError` of `work` is raised here, too;
+    another one is raised if the process ends without an outcome.
 
-    The process never outlives this call. Ctrl-C reaches the caller alone, who then ends the
-    process; and should the caller be killed, the process ends by itself, as its input does.
+    The process never outlives this call. It ignores Ctrl-C, and this call ends it; if the calling
+    process is killed, the standard input of the new process ends, and so does the new process.
     """
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); "
@@ -72,7 +72,7 @@ def _talk(
     assert process.stdout is not None
     try:
         pickle.dump(job, process.stdin)
-        process.stdin.flush()  # and left open: the process ends when its input does
+        process.stdin.flush()  # not closed: the process ends when its input does
     except BrokenPipeError:  # it ended early; its error says why
         return None
     while message := _received(process.stdout):
@@ -103,7 +103,7 @@ def _reason(status: int, errors: IO[bytes]) -> str:
 
 
 def serve() -> None:
-    """Do the job that comes through standard input; what the new process runs."""
+    """Do the job that comes through standard input: the main function of the new process."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever else prints goes where the errors go
 
@@ -122,6 +122,6 @@ def serve() -> None:
 
 
 def _end_with_the_caller() -> None:
-    """Wait until standard input ends: the caller alone holds it open, as long as it needs us."""
+    """Wait for the end of standard input, which the caller alone holds open; then end."""
     os.read(0, 1)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Made-up data shaped like a microarray study, for a job that needs no file."""
+"""Generated data of the shape of a microarray study, for runs without a file."""
 
 from __future__ import annotations
 

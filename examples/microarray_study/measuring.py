@@ -1,4 +1,4 @@
-"""Honest figures: the memory a job adds to its process, and where it was measured."""
+"""Measures the memory that a run adds to its process, and describes the machine."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def _max_rss() -> int | None:
 
 
 def usable_cores() -> int:
-    """How many cores this process may run on."""
+    """Count the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def environment() -> dict[str, str]:
-    """Where the figures were measured: processor, cores and the versions that matter."""
+    """Describe where figures were measured: processor, cores and the versions that matter."""
     packages = ("torch_truly_sparse", "torch", "numpy", "scikit-learn")
     return {
         "processor": _processor(),

@@ -26,7 +26,7 @@ INIT = "linear_uniform"
 def build_network(
     method: str, features: int, classes: int, settings: Settings, generator: torch.Generator
 ) -> nn.Sequential:
-    """An MLP with ReLU between its layers, whose layers are `sparse`, `masked` or `dense`.
+    """Build an MLP with ReLU between its layers, which are `sparse`, `masked` or `dense`.
 
     With equally seeded generators the sparse and the masked one are twins: the same topologies and
     the same weights.
@@ -44,7 +44,7 @@ def build_network(
 
 
 def layer_density(inputs: int, outputs: int, epsilon: float) -> float:
-    """The share of a layer's positions that Erdos-Renyi connects: epsilon (n + m) / (n m)."""
+    """Return the share of positions that Erdos-Renyi connects: epsilon (n + m) / (n m)."""
     return epsilon * (inputs + outputs) / (inputs * outputs)
 
 
@@ -60,12 +60,12 @@ def check_sparse(features: int, settings: Settings) -> None:
 
 
 def connections(network: nn.Module) -> int:
-    """How many connections have a weight: what the network computes with."""
+    """Count the connections that have a weight, with which the network computes."""
     return sum(_layer_connections(layer) for layer in network.modules())
 
 
 def stored_weights(network: nn.Module) -> int:
-    """How many numbers are kept for those weights, masks not counted."""
+    """Count the numbers that are stored for the weights, without masks."""
     return sum(p.numel() for name, p in network.named_parameters() if not name.endswith("bias"))
 
 

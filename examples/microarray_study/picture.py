@@ -1,4 +1,4 @@
-"""Results as a picture: accuracy, learning, cost."""
+"""Draws results: accuracy, learning, cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a data set from a MATLAB file, a NumPy archive or comma separated text."""
+"""Reads a data set from a MATLAB file, a NumPy archive or comma separated text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from microarray_study.errors import InputError
 
 
 def read(path: Path, label: str | None = None) -> DataSet:
-    """The data set in a `.mat`, `.npz` or `.csv` file, named after the file.
+    """Read the data set in a `.mat`, `.npz` or `.csv` file; the file gives it its name.
 
     `label` names the column of a CSV file that holds the labels; without it, the last one does.
     """
@@ -57,7 +57,7 @@ def _read_mat(path: Path) -> tuple[Any, Any]:
 
 
 def _cell_texts(path: Path, cells: npt.NDArray[Any]) -> list[str]:
-    """The labels in a MATLAB cell array: each cell arrives as an array of one text."""
+    """Return the labels of a MATLAB cell array, in which each cell is an array of one text."""
     texts = [cell.item() if getattr(cell, "size", 0) == 1 else cell for cell in cells.ravel()]
     wrong = [text for text in texts if not isinstance(text, str)]
     if wrong:
@@ -83,7 +83,7 @@ def _read_npz(path: Path) -> tuple[Any, Any]:
 
 
 def _pick(path: Path, content: dict[str, Any]) -> tuple[Any, Any]:
-    """X and Y, in either case, out of the variables of a file."""
+    """Find X and Y, in upper or lower case, among the variables of a file."""
     found = {}
     for name in ("X", "Y"):
         key = name if name in content else name.lower()

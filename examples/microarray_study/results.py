@@ -1,4 +1,4 @@
-"""Results as JSON: one file a data set, complete after every run, continued where it stopped."""
+"""Results as JSON: a file for each data set, complete after every run, which can go on."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Results:
         return any(run.split == split and run.method == method for run in self.runs)
 
     def add(self, run: Run) -> None:
-        """Keep a run and write the file anew: whole, or not at all."""
+        """Add a run and write the file anew: whole, or not at all."""
         order = list(METHODS)
         runs = sorted([*self.runs, run], key=lambda r: (r.split, order.index(r.method)))
         head = {"schema": SCHEMA, "data_set": self.data_set}
@@ -73,10 +73,10 @@ class Results:
 def open_results(
     folder: Path, data: DataSet, settings: Settings, environment: dict[str, str], restart: bool
 ) -> Results:
-    """The results of this data set in `folder`, with what an earlier call has done already.
+    """Open the results of a data set in `folder`, with the runs that earlier calls have done.
 
-    Raises `InputError` if they come from other data, settings or another machine: such figures must
-    not stand in one table.
+    Raises `InputError` if the earlier runs come from other data, other settings or another machine:
+    such figures must not stand in one table.
     """
     make_folder(folder)
     fresh = Results(
@@ -127,7 +127,7 @@ def load_results(path: Path) -> Results:
 
 
 def mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
-    """The mean, and the sample deviation where there are two values or more."""
+    """Return the mean, and the sample deviation where there are at least two values."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 

@@ -1,4 +1,4 @@
-"""How results are written: as JSON with one run a line, and whole or not at all."""
+"""Writes results as JSON with one run a line, whole or not at all."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_runs(path: Path, head: dict[str, Any], runs: Sequence[dict[str, Any]])
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place at the end, in one step."""
+    """Give a temporary file beside `path`, and in the end put it in the place of `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -47,7 +47,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 def _rounded(value: Any) -> Any:
-    """Six digits are more than any of these figures is worth."""
+    """Round all numbers to six digits: no figure is measured more precisely."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Stratified splits, inner folds, and standardising with what the training part knows."""
+"""Stratified splits, inner folds, and standardising by the training part alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from microarray_study.data_set import DataSet, Features, Labels
 
 @dataclass(frozen=True)
 class Split:
-    """Which samples are trained on and which are tested on, in rising order."""
+    """The numbers of the samples to train on and of those to test on, rising."""
 
     train: Labels
     test: Labels
@@ -72,7 +72,7 @@ def standardise(data: DataSet, split: Split) -> Parts:
     """
     known = data.features[split.train].astype(np.float64)
     mean = known.mean(axis=0)
-    # Constant by its values, not by its deviation, which rounding keeps a little above zero.
+    # Equal values make a feature constant; rounding keeps its deviation a little above zero.
     constant = known.min(axis=0) == known.max(axis=0)
     deviation = np.where(constant, 1.0, known.std(axis=0))
 

@@ -12,7 +12,7 @@ MB = 1_000_000
 
 
 def text_table(results: Results) -> str:
-    """One data set: a line for each method."""
+    """Make the table of one data set: a line for each method."""
     head = ("method", "accuracy", "splits", "weights", "stored", "s/epoch", "s in all", "peak MB")
     rows = [
         (
@@ -31,7 +31,7 @@ def text_table(results: Results) -> str:
 
 
 def markdown_tables(all_results: list[Results]) -> str:
-    """Several data sets: a table of accuracies, and one of what the networks cost."""
+    """Make two tables of several data sets: accuracies, and the costs of the networks."""
     present = {method for results in all_results for method in results.by_method()}
     methods = [method for method in METHODS if method in present]
     accuracies = [["data set", "samples x features", "classes", *(METHODS[m] for m in methods)]]
@@ -59,49 +59,49 @@ def markdown_tables(all_results: list[Results]) -> str:
 
 
 def accuracy(runs: list[Run]) -> str:
-    """Mean and deviation over the splits, at the last epoch."""
+    """Show mean and deviation over the splits, at the last epoch."""
     mean, deviation = mean_and_deviation([run.accuracy for run in runs])
     return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
 
 
 def weights(run: Run) -> float:
-    """Connections that have a weight."""
+    """Return the number of connections that have a weight."""
     return run.weights
 
 
 def stored(run: Run) -> float:
-    """Numbers held for the weights."""
+    """Return how many numbers are stored for the weights."""
     return run.stored_weights
 
 
 def epoch_seconds(run: Run) -> float | None:
-    """Median training seconds of an epoch; None for what knows no epochs."""
+    """Return the median training seconds of an epoch; None for a method without epochs."""
     return run.seconds_per_epoch
 
 
 def all_seconds(run: Run) -> float:
-    """Seconds of the whole training."""
+    """Return the seconds of the whole training."""
     return run.seconds
 
 
 def peak_mb(run: Run) -> float | None:
-    """Memory added at the peak, in millions of bytes."""
+    """Return the memory added at the peak, in millions of bytes."""
     return None if run.peak_bytes is None else run.peak_bytes / MB
 
 
 def median(runs: list[Run], figure: Callable[[Run], float | None]) -> float | None:
-    """The median of a figure over the splits that have it."""
+    """Return the median of a figure over the splits that have it."""
     values = [value for value in map(figure, runs) if value is not None]
     return statistics.median(values) if values else None
 
 
 def shown(value: float | None, form: str) -> str:
-    """The figure, or a dash where there is none."""
+    """Show the figure, or a dash where there is none."""
     return "-" if value is None else form.format(value)
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> Iterable[str]:
-    """First column to the left, figures to the right, a rule under the head."""
+    """Align the first column left and the others right, with a rule under the head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, (first, *others) in enumerate(rows):
         cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]

@@ -34,7 +34,7 @@ def train(
     seed: int,
     on_epoch: Callable[[Curves], None],
 ) -> tuple[Curves, tts.SparseEvolution | None]:
-    """Train on the training part, and after each epoch test on the other."""
+    """Train on the training part, and after each epoch test on the test part."""
     inputs, targets = torch.from_numpy(parts.train_features), torch.from_numpy(parts.train_labels)
     loader = DataLoader(
         TensorDataset(inputs, targets),
@@ -82,7 +82,7 @@ def evolve_each_epoch(
     settings: Settings,
     seed: int,
 ) -> tts.SparseEvolution | None:
-    """SET: each epoch drop the weights closest to zero and connect as many random positions.
+    """Evolve by SET: each epoch drops the weights closest to 0 and connects random positions.
 
     It hooks itself on the optimizer, and so the training loop stays what it is. A network without
     sparse layers has nothing to evolve.
@@ -101,7 +101,7 @@ def evolve_each_epoch(
 
 
 def evolution_summary(evolution: tts.SparseEvolution | None) -> dict[str, int] | None:
-    """How often a network evolved, and how many connections were replaced in all."""
+    """Return how often a network evolved, and how many connections were replaced in all."""
     if evolution is None:
         return None
     replaced = sum(record.regrown for record in evolution.history)
@@ -110,7 +110,7 @@ def evolution_summary(evolution: tts.SparseEvolution | None) -> dict[str, int] |
 
 @torch.no_grad()
 def accuracy(network: nn.Module, parts: Parts) -> float:
-    """The share of test samples whose class gets the largest output."""
+    """Return the share of test samples whose class gets the largest output."""
     network.eval()
     predicted = network(torch.from_numpy(parts.test_features)).argmax(dim=1)
     return float((predicted == torch.from_numpy(parts.test_labels)).float().mean())

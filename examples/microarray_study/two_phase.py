@@ -46,7 +46,7 @@ def fit_classic(
 
 
 def f_statistic(features: npt.NDArray[Any], labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """The F statistic of each feature; 0, not NaN and a warning, where a feature is constant."""
+    """Return the F statistic of each feature: 0, without a warning, where it is constant."""
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore")
         scores, _ = f_classif(features, labels)
@@ -55,10 +55,10 @@ def f_statistic(features: npt.NDArray[Any], labels: npt.NDArray[Any]) -> npt.NDA
 
 
 def chosen(search: GridSearchCV) -> dict[str, float]:
-    """What the cross-validation chose: `C`, and `k` where features were selected."""
+    """Return what the cross-validation chose: `C`, and `k` where features were selected."""
     return {name.split("__")[1]: value for name, value in search.best_params_.items()}
 
 
 def weight_count(search: GridSearchCV) -> int:
-    """How many coefficients the fitted SVM holds."""
+    """Count the coefficients of the fitted SVM."""
     return int(search.best_estimator_.named_steps["svm"].coef_.size)

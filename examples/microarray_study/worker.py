@@ -31,7 +31,7 @@ class Job:
 
     @property
     def seed(self) -> int:
-        """The same for every method: they share split, batches and, the twins, topologies."""
+        """The seed, equal for all methods: they share the split, the batches and the topologies."""
         return self.settings.seed_of(self.split)
 
 

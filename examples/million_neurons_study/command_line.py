@@ -23,7 +23,7 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
     add("--label", metavar="NAME", help="column of a .csv with the labels (default: the last)")
     size = parser.add_argument_group("size of the network")
     add = size.add_argument
-    add("--size", choices=SIZES, help="a named size; what is given besides changes it")
+    add("--size", choices=SIZES, help="a named size; other options change it")
     add("--hidden", type=whole(1), help=f"units of a hidden layer (default: {default.hidden:,})")
     add("--hidden-layers", type=whole(1), help=f"(default: {default.hidden_layers})")
     add("--inputs", type=whole(1), help=f"of generated samples (default: {default.inputs:,})")
@@ -37,10 +37,8 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
     add("--threads", type=whole(1), help="(default: as torch chooses)")
     output = parser.add_argument_group("output")
     add = output.add_argument
-    add("--json", type=Path, metavar="PATH", help="write all figures there")
-    add(
-        "--markdown", nargs="+", type=Path, metavar="JSON", help="print results as a table, no more"
-    )
+    add("--json", type=Path, metavar="PATH", help="write all figures to this file")
+    add("--markdown", nargs="+", type=Path, metavar="JSON", help="only print results as a table")
     options = parser.parse_args(arguments)
     if options.file is not None and options.inputs is not None:
         parser.error("argument --inputs: a FILE brings its own number of inputs")
@@ -48,7 +46,7 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """The default settings, with the named size, with what is given otherwise."""
+    """Return the default settings with the named size, changed by what else is given."""
     given = ("hidden", "hidden_layers", "inputs", "epsilon", "epochs", "fraction", "seed")
     said = {name: getattr(options, name) for name in given if getattr(options, name) is not None}
     if options.lr is not None:

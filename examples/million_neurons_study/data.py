@@ -1,4 +1,4 @@
-"""What is learned from: generated samples of the shape of the lung data, or a file."""
+"""The samples: generated ones of the shape of the lung data, or those of a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHIFT = 2.0  # of such a feature, in deviations of its noise
 
 
 def load(path: Path, label: str | None, settings: Settings) -> tuple[Settings, DataSet]:
-    """A file's data set, and the settings with its numbers of inputs, classes and samples."""
+    """Read a data set; return it, and the settings with its inputs, classes and samples."""
     data = readers.read(path, label)
     samples, inputs = data.features.shape
     sizes = {"inputs": inputs, "classes": len(data.classes), "samples": samples}
@@ -25,13 +25,13 @@ def load(path: Path, label: str | None, settings: Settings) -> tuple[Settings, D
 
 
 def parts_of(data: DataSet, settings: Settings) -> Parts:
-    """Two thirds of every class to train on and a third to test on, standardised."""
+    """Split every class into two thirds to train on and a third to test on, standardised."""
     split = stratified_split(data.labels, settings.test_fraction, settings.seed)
     return standardise(data, split)
 
 
 def generate(settings: Settings) -> Parts:
-    """Noise, with a share of the features shifted, up or down, in one class each."""
+    """Generate noise in which a share of the features is shifted, each in one class."""
     rng = np.random.default_rng(settings.seed)
     labels: Labels = rng.permutation(np.arange(settings.samples) % settings.classes)
     features: Features = rng.standard_normal((settings.samples, settings.inputs), dtype=np.float32)

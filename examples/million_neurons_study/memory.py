@@ -1,4 +1,4 @@
-"""How much memory a network will take, said before any of it is taken."""
+"""Estimates the memory that a network will take, before any memory is taken."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from million_neurons_study.settings import Settings
 # and two indices of 4 bytes.
 SPARSE_WEIGHT = 20
 DENSE_WEIGHT = 12
-# More while a network evolves: for every weight of all layers, what is planned but not yet applied
-# (counted: 5), and for those of the layer at work, its next topology and survivors (counted: 16).
+# An evolution takes more bytes: for each weight of all layers, the plan (counted: 5); for each
+# weight of the layer that changes, the next topology and the survivors (counted: 16).
 PLANNED, AT_WORK = 5, 16
 # For each unit of a layer's output: bias, its gradient and momentum, and a row pointer.
 OUTPUT_UNIT = 20
@@ -33,7 +33,7 @@ GROUPS = (
 
 
 def bytes_needed(settings: Settings) -> int:
-    """An upper estimate of what building, training and evolving the network takes at its peak."""
+    """Return an upper estimate of the peak memory of building, training and evolving."""
     layers = settings.layers()
     sparse = [layer.weights for layer in layers if not layer.is_dense]
     dense = [layer.weights for layer in layers if layer.is_dense]
@@ -50,7 +50,7 @@ def bytes_needed(settings: Settings) -> int:
 
 
 def bytes_available() -> int | None:
-    """What this process may still take, or None where the system does not say."""
+    """Return the bytes that this process may still take; None if the system does not say."""
     rooms = []
     if MEMINFO.exists():
         for line in MEMINFO.read_text().splitlines():
@@ -65,7 +65,7 @@ def bytes_available() -> int | None:
 
 
 def check_memory(settings: Settings) -> None:
-    """Refuse, before anything is allocated, what would not fit."""
+    """Raise `InputError`, before anything is allocated, if the network would not fit."""
     needed, available = bytes_needed(settings), bytes_available()
     if available is not None and needed > available:
         weights = sum(layer.weights for layer in settings.layers())

@@ -29,7 +29,7 @@ HEAD = (
 def as_json(
     settings: Settings, source: str, threads: int, where: dict[str, str], outcome: Outcome
 ) -> dict[str, Any]:
-    """All of a run, as plain values."""
+    """Return all of a run as plain values."""
     return {
         "schema": SCHEMA,
         "data": source,
@@ -41,7 +41,7 @@ def as_json(
 
 
 def save(path: Path, result: dict[str, Any]) -> None:
-    """Write a result; `InputError` where that cannot be."""
+    """Write a result; raise `InputError` where the file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -61,7 +61,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def row(result: dict[str, Any]) -> list[str]:
-    """One run in the columns of `HEAD`; medians over its epochs."""
+    """Return one run in the columns of `HEAD`, with medians over its epochs."""
     outcome = result["outcome"]
     training = [epoch["training_seconds"] for epoch in outcome["epochs"]]
     evolving = [epoch["evolution_seconds"] for epoch in outcome["epochs"][:-1]]
@@ -79,7 +79,7 @@ def row(result: dict[str, Any]) -> list[str]:
 
 
 def text_table(result: dict[str, Any]) -> str:
-    """One run, a line for each figure."""
+    """Show one run, a line for each figure."""
     width = max(map(len, HEAD))
     lines = [f"{name:<{width}}  {cell}" for name, cell in zip(HEAD, row(result), strict=True)]
     outcome = result["outcome"]
@@ -90,7 +90,7 @@ def text_table(result: dict[str, Any]) -> str:
 
 
 def markdown_table(results: list[dict[str, Any]]) -> str:
-    """Several runs, the smallest first, as a Markdown table."""
+    """Show several runs, the smallest first, as a Markdown table."""
     results = sorted(results, key=lambda result: int(result["outcome"]["neurons"]))
     rows = [list(HEAD), ["---:"] * len(HEAD), *map(row, results)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)

@@ -32,7 +32,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured."""
+    """All figures of a run."""
 
     neurons: int
     weights: int
@@ -43,12 +43,12 @@ class Outcome:
     peak_bytes: int | None  # above what the process held before, with all libraries imported
 
     def as_dict(self) -> dict[str, object]:
-        """Plain numbers, as JSON wants them."""
+        """Return plain numbers, fit for JSON."""
         return asdict(self)
 
 
 def build_network(settings: Settings) -> nn.Sequential:
-    """An MLP with ReLU between its layers, sparse but for layers that would be nearly full."""
+    """Build an MLP with ReLU, sparse but for layers that would be nearly full."""
     generator = torch.Generator().manual_seed(settings.seed)
     layers: list[nn.Module] = []
     for layer in settings.layers():
@@ -57,7 +57,7 @@ def build_network(settings: Settings) -> nn.Sequential:
 
 
 def build_layer(layer: Layer, generator: torch.Generator) -> nn.Module:
-    """One layer, with weights of the same distribution whether sparse or dense."""
+    """Build a layer; the distribution of its weights is the same, sparse or dense."""
     if not layer.is_dense:
         return tts.TrulySparseLinear(
             layer.inputs, layer.outputs, nnz=layer.weights, init=INIT, generator=generator
@@ -69,7 +69,7 @@ def build_layer(layer: Layer, generator: torch.Generator) -> nn.Module:
 
 
 def run(settings: Settings, parts: Parts, on_step: Callable[[float | None], None]) -> Outcome:
-    """Build the network and train it; `on_step` gets the loss after each step, None otherwise."""
+    """Build the network and train it; `on_step` gets the loss of each step, and None in tests."""
     warm_up(settings)
     with PeakMemory() as memory:
         started = time.perf_counter()
@@ -132,7 +132,7 @@ def warm_up(settings: Settings) -> None:
 
 
 def batches(parts: Parts, settings: Settings) -> DataLoader[tuple[torch.Tensor, ...]]:
-    """Shuffled batches, all of one size: 67 of 2 from 135 samples, as in the reference."""
+    """Make shuffled batches of one size: 67 of 2 from 135 samples, as in the reference."""
     data = TensorDataset(
         torch.from_numpy(parts.train_features), torch.from_numpy(parts.train_labels)
     )
@@ -146,7 +146,7 @@ def train_epoch(
     loader: DataLoader[tuple[torch.Tensor, ...]],
     on_step: Callable[[float | None], None],
 ) -> float:
-    """One pass over the training samples; returns the mean loss."""
+    """Train on all training samples once; return the mean loss."""
     network.train()
     total = 0.0
     for features, labels in loader:
@@ -163,7 +163,7 @@ def train_epoch(
 def tested(
     network: nn.Module, parts: Parts, batch_size: int, on_step: Callable[[float | None], None]
 ) -> float:
-    """The share of test samples whose class gets the largest output."""
+    """Return the share of test samples whose class gets the largest output."""
     network.eval()
     right = 0
     for start in range(0, len(parts.test_labels), batch_size):
