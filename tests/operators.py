@@ -20,6 +20,7 @@ CONSTANTS: dict[str, Constant] = {
     constant.name: constant
     for constant in [
         Constant("active_isa", (), lambda name: name in ("scalar", "avx2", "avx512", "neon")),
+        Constant("scatter_batch", (), lambda samples: type(samples) is int and samples > 0),
         Constant("poison_results", (False,), lambda nothing: nothing is None),
     ]
 }

@@ -67,8 +67,9 @@ class BlockCache {
     size_t best = idle_.size();
     for (size_t i = 0; i < idle_.size(); ++i) {
       const size_t size = idle_[i].size;
+      // Of equal ones the last that came back: it is the likeliest to be in a cache still.
       if (size >= wanted && size <= wanted + wanted / 4 &&
-          (best == idle_.size() || size < idle_[best].size))
+          (best == idle_.size() || size <= idle_[best].size))
         best = i;
     }
     if (best < idle_.size()) {
