@@ -11,7 +11,7 @@ import random
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import combinations
 from typing import Any
 
@@ -61,10 +61,12 @@ def agree(actual: Tensors, expected: Tensors, magnitudes: Tensors, terms: tuple[
         bound = 2 * (number_of_terms + 1) * summed.eps * magnitudes[i].double()
         if stored.bits < 32:
             bound = bound + stored.eps * (e.abs() + bound) + stored.smallest_normal * stored.eps
+        if ((a - e).abs() <= bound).all():
+            continue
         excess = (a - e).abs() - bound
         assert not excess.isnan().any(), f"result {i} has entries that are no numbers"
-        worst = excess.max().item() if excess.numel() else 0
-        assert worst <= 0, f"result {i} is off by {worst:.3g} more than rounding explains"
+        worst = excess.max().item()
+        raise AssertionError(f"result {i} is off by {worst:.3g} more than rounding explains")
 
 
 def identical(actual: Tensors, expected: Tensors, what: str) -> None:
@@ -319,13 +321,15 @@ def is_refused(entry: Operator, sample: IllFormed) -> None:
 
 
 NUMBERS = [-(2**63), -(2**31), -2, -1, 0, 1, 2, 5, 6, 7, 2**31 - 1, 2**31, 2**62, 2**63 - 1]
+# Small ones, and such whose bytes have no 64-bit number, or wrap around to a small one.
+SIZES = [*(n for n in NUMBERS if n < 8), 2**62, 2**62 + 2**16, 2**63 - 1]
 GUARD = 64  # entries on both sides of an argument
 
 
-def guarded(tensor: Tensor, luck: random.Random) -> tuple[Tensor, Tensor]:
+def guarded(tensor: Tensor) -> tuple[Tensor, Tensor]:
     """A copy that lies amid memory of its own, and that memory."""
     memory = torch.zeros(tensor.numel() + 2 * GUARD, dtype=tensor.dtype)
-    memory.view(torch.uint8).fill_(luck.randrange(1, 2))
+    memory.view(torch.uint8).fill_(1)
     copy = memory[GUARD : GUARD + tensor.numel()].view(tensor.shape)
     return copy.copy_(tensor), memory
 
@@ -341,7 +345,7 @@ def spoiled(tensor: Tensor, luck: random.Random) -> Tensor:
     return tensor
 
 
-def survives_hostile_content(entry: Operator, sample: Sample, rounds: int = 3) -> None:
+def survives_hostile_content(entry: Operator, sample: Sample, rounds: int = 2) -> None:
     """Integers of any content give an error or results, and no access beyond the arguments.
 
     A foreign write is seen in what lies around each argument, or crashes; so does a foreign read
@@ -352,19 +356,14 @@ def survives_hostile_content(entry: Operator, sample: Sample, rounds: int = 3) -
         arguments, guards = list(sample.arguments), []
         for i, (name, argument) in enumerate(zip(entry.names, arguments, strict=False)):
             if isinstance(argument, Tensor):
-                arguments[i], memory = guarded(argument, luck)
+                arguments[i], memory = guarded(argument)
                 if name not in entry.arbitrary and not argument.is_floating_point():
                     spoiled(arguments[i], luck)
                 guards.append((name, memory, memory.clone()))
             elif type(argument) is int and luck.random() < 0.2:
-                # Not a size that would ask for memory.
-                arguments[i] = luck.choice([n for n in NUMBERS if n < 8] + [2**62, 2**63 - 1])
-        form = [(a.shape, a.dtype) for a in as_results(entry.compute(*sample.arguments))]
-        try:
-            results = entry.compute(*arguments)
-        except (ValueError, RuntimeError, MemoryError):
-            results = ()
-        for result, (_, dtype) in zip(results, form, strict=False):
-            assert result.dtype == dtype, f"{result.dtype}, not {dtype}"
+                arguments[i] = luck.choice(SIZES)
+        # torch's own errors are for sizes that no tensor can have.
+        with suppress(ValueError, RuntimeError, MemoryError):
+            entry.compute(*arguments)
         for name, memory, copy in guards:
             assert same_bits(memory, copy), f"`{name}` or what lies around it was written"

@@ -141,13 +141,15 @@ def samples(operator: str) -> list[Sample]:
 
 def few(operator: str) -> list[Sample]:
     found = []
-    for dtype, index, batch in [
-        (torch.float32, torch.int32, 3),
-        (torch.float64, torch.int64, 0),
-        (torch.bfloat16, torch.int32, 40),
-    ]:
+    for i, (dtype, index, batch) in enumerate(
+        [
+            (torch.float32, torch.int32, 3),
+            (torch.float64, torch.int64, 0),
+            (torch.bfloat16, torch.int32, 40),
+        ]
+    ):
         given = operands(matrix("5x4-typical", dtype, index), batch, dtype)
-        for kind, form in FORMS[operator].items():
+        for kind, form in forms_in_turn(operator, i):
             found.append(Sample(label(dtype, index, batch, kind), call(form, given)))
     return found
 

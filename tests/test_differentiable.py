@@ -231,3 +231,17 @@ def test_functorch_transforms():
     ours = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(values, x[:, None])
     theirs = torch.func.vmap(torch.func.grad(dense_loss), in_dims=(None, 0))(w.dense, x[:, None])
     torch.testing.assert_close(ours, theirs[:, w.dense != 0])
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("batch", [3, 18])
+def test_gradients_of_any_order(batch, ordered):
+    w = Matrix.of_mask(random_mask(5, 6, 12), torch.float64)
+    orders = orders_of(w, transposed=ordered)
+    x, values, bias = leaf(batch, 6), leaf(len(w.col)), leaf(5)
+
+    def product(x, values, bias):
+        return differentiable.spmm(x, values, bias, orders)
+
+    assert gradcheck(product, (x, values, bias))
+    assert gradgradcheck(product, (x, values, bias))

@@ -36,7 +36,7 @@ def each(condition: Callable[[Operator], Any] = lambda _: True) -> pytest.MarkDe
 
 def thinned(samples: Sequence[Sample]) -> Sequence[Sample]:
     """A part of many samples; 7 has no factor in common with the turns of the tables."""
-    return samples[::7] if len(samples) > 3500 else samples[::3] if len(samples) > 1500 else samples
+    return samples[::7] if len(samples) > 900 else samples
 
 
 # What is registered

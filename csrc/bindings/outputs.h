@@ -67,10 +67,12 @@ inline std::optional<Tensor> tensor_on(void* data, std::initializer_list<int64_t
 }
 #endif
 
+// 0 for a size whose bytes have no 64-bit number: torch::stable::empty refuses it with an error.
 inline size_t bytes_of(std::initializer_list<int64_t> size, ScalarType dtype) {
-  size_t bytes = element_size(dtype);
-  for (const int64_t extent : size) bytes *= static_cast<size_t>(extent);
-  return bytes;
+  int64_t bytes = static_cast<int64_t>(element_size(dtype));
+  for (const int64_t extent : size)
+    if (extent < 0 || __builtin_mul_overflow(bytes, extent, &bytes)) return 0;
+  return static_cast<size_t>(bytes);
 }
 
 // Whether results are filled before a kernel sees them; the operator `poison_results` sets it.

@@ -1,4 +1,4 @@
-"""Ill-formed arguments of the operators: refused, or harmless and computed; never a crash."""
+"""Integers of any content in the arguments of operators: refused, or computed; never a crash."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 
+import laws
 import pytest
 import torch
 from forked import outcomes_of, print_outcomes
+from operators import OPERATORS
 from oracles import INDEX_DTYPES, Matrix, random_mask, valid_topology
 from torch import Tensor
 
-from torch_truly_sparse import ops
 from torch_truly_sparse._library import operators
 
 INT32_MAX = 2**31 - 1
@@ -73,13 +74,13 @@ def fuzz_products(luck: random.Random) -> None:
     harmless, whole = _judge(crow.tolist(), col.tolist(), columns)
     fits = len(col) == len(w.values)
     _expect(
-        lambda: ops.spmm(x, crow, col, w.values),
+        lambda: operators.spmm(x, crow, col, w.values),
         (lambda: _loops(x, crow.tolist(), col.tolist(), w.values)) if harmless and fits else None,
         whole and fits,
     )
     _expect(
-        lambda: ops.sddmm(dy, x, crow, col),
-        (lambda: ops.sddmm(dy.clone(), x.clone(), crow, col)) if whole else None,
+        lambda: operators.sddmm(dy, x, crow, col),
+        (lambda: operators.sddmm(dy.clone(), x.clone(), crow, col)) if whole else None,
         whole,
     )
     _expect(
@@ -90,14 +91,14 @@ def fuzz_products(luck: random.Random) -> None:
         whole and fits,
     )
     _expect(
-        lambda: ops.transpose(crow, col, columns).permutation.long().sort().values,
+        lambda: operators.transpose(crow, col, columns)[2].long().sort().values,
         (lambda: torch.arange(len(col))) if whole or (harmless and not len(col)) else None,
         whole,
     )
 
 
 def _gradients(dy: Tensor, x: Tensor, crow: Tensor, col: Tensor, values: Tensor) -> Tensor:
-    dx, dw, db = ops.spmm_backward(dy, x, crow, col, values, for_input=True, for_bias=True)
+    dx, dw, db = operators.spmm_backward(dy, x, crow, col, values, True, True)
     return torch.cat([dx.flatten(), dw, db])
 
 
@@ -137,7 +138,7 @@ def fuzz_compress(luck: random.Random) -> None:
     valid = valid_topology(indices, rows, columns)
     counts = torch.bincount(indices[0].long(), minlength=rows) if valid else None
     _expect(
-        lambda: ops.compress(indices, rows, columns).diff(),
+        lambda: operators.compress(indices, rows, columns).diff(),
         (lambda: counts) if valid else None,
         valid,
     )
@@ -153,8 +154,8 @@ def fuzz_split_products(luck: random.Random) -> None:
     x, dy = torch.randn(16, 40), torch.randn(16, 300)
     harmless, whole = _judge(crow.tolist(), w.col.tolist(), 40)
     for compute in (
-        lambda: ops.spmm(x, crow, w.col, w.values),
-        lambda: ops.sddmm(dy, x, crow, w.col),
+        lambda: operators.spmm(x, crow, w.col, w.values),
+        lambda: operators.sddmm(dy, x, crow, w.col),
         lambda: _gradients(dy, x, crow, w.col, w.values),
     ):
         # The numbers are compared elsewhere: here, whether there are any.
@@ -163,6 +164,14 @@ def fuzz_split_products(luck: random.Random) -> None:
             (lambda compute=compute: torch.tensor(compute().dim())) if harmless else None,
             whole,
         )
+
+
+def fuzz_operator(name: str) -> None:
+    """Any operator of the table, by the law that holds for all of them."""
+    torch.set_num_threads(2)
+    samples = OPERATORS[name].samples()
+    chosen = [*samples[:: max(1, len(samples) // 100)], *OPERATORS[name].large()[:4]]
+    laws.apply(laws.survives_hostile_content, OPERATORS[name], chosen)
 
 
 FUZZ = {
@@ -192,5 +201,14 @@ def test_ill_formed_arguments_are_refused_and_well_formed_ones_computed(outcomes
     assert outcomes[function] == "done"
 
 
+@pytest.mark.parametrize("name", OPERATORS)
+def test_no_content_of_integers_reaches_foreign_memory(outcomes, name):
+    assert outcomes[name] == "done"
+
+
 if __name__ == "__main__":
-    print_outcomes({f.__name__: partial(fuzz, f, rounds) for f, rounds in FUZZ.items()})
+    torch.set_num_threads(1)
+    for entry in OPERATORS.values():  # once for all children
+        entry.samples(), entry.large()
+    cases = {f.__name__: partial(fuzz, f, rounds) for f, rounds in FUZZ.items()}
+    print_outcomes({**cases, **{name: partial(fuzz_operator, name) for name in OPERATORS}})
