@@ -26,6 +26,13 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread_again() -> Iterator[None]:
+    # A test that sets another number of threads would slow down all that come after it.
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def _restores_threads() -> Iterator[None]:
     before = torch.get_num_threads()

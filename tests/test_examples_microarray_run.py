@@ -207,7 +207,8 @@ def test_a_diverging_training_ends_with_its_reason(tmp_path, capsys):
 
 # Runs the example; says when a run has its process, and when an epoch is over.
 TELLING = """
-import subprocess, sys, types
+import signal, subprocess, sys, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
 sys.path.insert(0, {examples!r})
 import microarray
 from microarray_study import fresh_process
