@@ -45,8 +45,8 @@ class TopologyChange:
             in_features: number of input units.
 
         Raises:
-            ValueError: the regrown positions are not as asked, or the topology is none of a
-                matrix of this size.
+            ValueError: `regrown` does not increase, holds a survivor or leaves the matrix, or
+                `indices` is no topology of a matrix of this size.
 
         Cost: O(nnz before + m) time; new memory for the two attributes.
         """
@@ -77,7 +77,7 @@ class TopologyChange:
 
 
 def move_entries(entries: Tensor, source: Tensor, fresh: Tensor | float) -> Tensor:
-    """Do as `TopologyChange.move` says, where the next indices themselves are no longer held."""
+    """Carry one number per connection over, as `TopologyChange.move` does, by `source` alone."""
     if not isinstance(fresh, Tensor):
         fresh = torch.full((), fresh, dtype=entries.dtype, device=entries.device)
     return move(entries, source, fresh)
@@ -90,7 +90,7 @@ def resize(
     """Apply a change of topology that may change the number of connections.
 
     The parameter, its gradient and the optimizer's state entries stay the same objects, with
-    memory of another size beneath them, so nobody is left with a stale one.
+    memory of another size beneath them, so that no optimizer is left with a stale tensor.
 
     Args:
         layer: the layer.
