@@ -122,3 +122,47 @@ def test_a_layer_compiled_by_itself_is_converted_in_a_copy_only(inside: bool) ->
     plain = sparse[0] if inside else sparse
     expected = plain.get_submodule("_orig_mod")(x)
     assert torch.equal(plain(x), expected)
+
+
+def data_parallel(module: nn.Module) -> nn.Module:
+    """A wrapper without the process group that it takes to make one in earnest."""
+    wrapper = object.__new__(nn.parallel.DistributedDataParallel)
+    nn.Module.__init__(wrapper)
+    wrapper.module = module
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        compiled,
+        data_parallel,
+        lambda model: compiled(data_parallel(model)),
+        lambda model: data_parallel(compiled(model)),
+        lambda model: compiled(data_parallel(compiled(model))),
+    ],
+    ids=["compiled", "parallel", "compiled parallel", "parallel compiled", "all"],
+)
+def test_a_checkpoint_holds_the_model_inside_all_wrappers(wrap, tmp_path) -> None:
+    model = nn.Sequential(tts.TrulySparseLinear(4, 5, nnz=6))
+    wrapped = wrap(model)
+    if wrap is not compiled:
+        for part in wrapped.modules():
+            if isinstance(part, nn.parallel.DistributedDataParallel):
+                part.process_group = None  # one process, which gathers nothing
+    path = tts.checkpoint.save(tmp_path / "run.pt", model=wrapped)
+    assert set(tts.checkpoint.load(path)["model"]) == set(model.state_dict())
+
+
+@pytest.mark.parametrize("convert", [lambda m: tts.sparsify(m, density=0.5), tts.densify])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        data_parallel,
+        lambda m: nn.Sequential(data_parallel(m)),
+        lambda m: compiled(data_parallel(m)),
+    ],
+)
+def test_what_is_data_parallel_in_any_part_is_not_converted(convert, wrap) -> None:
+    with pytest.raises(TypeError, match=r"or a part of it is: .* convert the model first"):
+        convert(wrap(nn.Sequential(nn.Linear(4, 5), tts.TrulySparseLinear(5, 4, nnz=3))))

@@ -41,7 +41,7 @@ def check_not_data_parallel(model: nn.Module, remedy: str) -> None:
         remedy: what to do then, as the end of a sentence.
 
     Raises:
-        TypeError: that is so.
+        TypeError: a wrapper is there.
     """
     if data_parallel_parts(model):
         raise TypeError(f"`model` is in DistributedDataParallel, or a part of it is: {remedy}")

@@ -1,4 +1,4 @@
-"""One checkpoint file: put in place at once, and read to the last byte."""
+"""One checkpoint file: written whole or not at all, and checked to the last byte when read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or not complete, or not one that `save` wrote.
+        ValueError: the file is damaged or not complete, or `save` did not write it.
 
     Cost: reads the file twice.
     """
@@ -46,7 +46,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def write(content: dict[str, Any], path: Path) -> None:
-    """Put a file in place at once, or leave what is there."""
+    """Write a file beside its place and rename it, or leave the earlier file as it is."""
     number, name = tempfile.mkstemp(".partial", f".{path.name}.", path.parent)
     partial = Path(name)
     try:
@@ -80,7 +80,7 @@ def _umask() -> int:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file says that `save` wrote it; its tensors are not read."""
+    """Say whether `save` wrote a file; its tensors are not read."""
     try:
         content = torch.load(path, map_location="meta", mmap=True, weights_only=True)
     except Exception:

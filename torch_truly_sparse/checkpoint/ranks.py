@@ -18,7 +18,7 @@ def process_group_of(model: nn.Module | None) -> Any:
 
 
 def gather(own: dict[str, Any], group: Any) -> tuple[int, list[dict[str, Any]]]:
-    """Number this rank, and collect on rank 0 what all have."""
+    """Return the number of this rank, and on rank 0 what each rank has."""
     if group is None:
         return 0, [own]
     rank = dist.get_rank(group)

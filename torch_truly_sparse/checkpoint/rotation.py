@@ -1,4 +1,4 @@
-"""Rotation of checkpoint files that are named alike but for a number: newest, oldest to remove."""
+"""Rotation of checkpoint files whose names differ in a number: the newest, and those to remove."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_keep(keep: int, path: Path) -> None:
 
 
 def remove_older(path: Path, keep: int) -> None:
-    """Remove complete checkpoints named alike, but for those of the highest numbers."""
+    """Remove the checkpoints whose names differ in the last number only, but for the highest."""
     found = re.fullmatch(r"(.*?)\d+(\D*)", path.name, re.DOTALL)
     assert found is not None  # checked before
     alike = re.compile(re.escape(found[1]) + r"(\d+)" + re.escape(found[2]))

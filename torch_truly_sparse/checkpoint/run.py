@@ -1,4 +1,4 @@
-"""A run saved, and gone on with: all that it needs, of every rank."""
+"""Saving a run with all that it needs to go on, of every rank, and resuming it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def save(
     keep: int | None = None,
     **extra: Any,
 ) -> Path:
-    """Write all that a run needs to go on, to a file that is whole whenever it is there.
+    """Write all that a run needs to go on into one file, which is complete whenever it exists.
 
     The file is written under another name in the same folder, forced to disk, and renamed: a crash,
     a full disk or a cut of power leaves the earlier file as it was. torch's random state is saved,
@@ -111,15 +111,14 @@ def resume(
 ) -> dict[str, Any]:
     """Go on from a checkpoint: load all that was saved into the objects of a fresh run.
 
-    A run that goes on so equals one that never stopped, bit for bit. torch's random state is set,
-    too. A model in `DistributedDataParallel` is resumed by all its ranks, each of which reads the
-    file.
+    A resumed run equals one that never stopped, bit for bit. torch's random state is set, too. A
+    model in `DistributedDataParallel` is resumed by all its ranks, each of which reads the file.
 
     Args:
         path: what `save` wrote.
-        model: takes the saved model's place; so do the others.
-        optimizer: made after the model, with the same parameter groups.
-        evolution: made with the same settings.
+        model: the module that gets the saved weights and topologies.
+        optimizer: an optimizer of this model, with the same parameter groups as the saved one.
+        evolution: an evolution of the two, with the same settings as the saved one.
         extra: the objects with `load_state_dict`, and the generators, that were given to `save`.
 
     Returns:
@@ -129,8 +128,8 @@ def resume(
         FileNotFoundError: there is no such file.
         ValueError: it is no complete checkpoint, it was saved without one of the things asked for,
             or by another number of ranks.
-        TypeError, ValueError, KeyError, RuntimeError: the saved state does not fit; what `save`
-            would save is then as it was before.
+        TypeError, ValueError, KeyError, RuntimeError: the saved state does not fit; all objects
+            are then put back into the state that they had.
 
     Cost: what the file holds, and a copy of what is replaced, in memory.
     """
@@ -174,7 +173,7 @@ def _load_all(parts: list[tuple[Any, Any]]) -> None:
 
 
 def _state(part: Any) -> Any:
-    """What is saved of an object."""
+    """Return what is saved of an object."""
     if isinstance(part, torch.Generator):
         return part.get_state()
     return part.state_dict() if hasattr(part, "state_dict") else part

@@ -33,7 +33,7 @@ def densify(model: nn.Module, *, exclude: Iterable[str] = (), inplace: bool = Fa
         ValueError: a glob matches no layer, no layer is left, or a layer cannot be replaced
             without losing something (a subclass, hooks, tied values). Nothing is then changed.
 
-    Cost: O(out_features * in_features) memory for each layer, unlike everything else here.
+    Cost: O(out_features * in_features) time and memory for each layer.
 
     Example:
         >>> layer = TrulySparseLinear(20, 30, density=0.1)

@@ -41,10 +41,11 @@ def sparsify(
 
     Args:
         model: any module; what is sparse in it already stays.
-        density: fraction of the connections that are kept, of what `distribution` is about, or
-        epsilon: scale of an Erdos-Renyi distribution. Neither with `init="nonzero"`.
-        distribution: how they are shared out among the layers: `"uniform"` (the default with a
-            density), `"erdos_renyi"` (the default with an epsilon), `"fixed_fan_in"`, or a
+        density: fraction of the connections that the layers have afterwards, in [0, 1], or
+        epsilon: scale of an Erdos-Renyi distribution. One of the two, but for `init="nonzero"` or a
+            `distribution` that is an object.
+        distribution: how the connections are shared out among the layers: `"uniform"` (the default
+            with a density), `"erdos_renyi"` (the default with an epsilon), `"fixed_fan_in"`, or a
             `topology.Distribution`, which holds its own density.
         exclude: globs of module names (as in `model.named_modules()`; `*` matches dots, too) to
             leave alone, with all that is inside them.
@@ -52,8 +53,8 @@ def sparsify(
             inside; where several match, the first counts. These layers have no share in what is
             distributed to the others.
         init: `"random"`: new topologies, and new weights at the scale of `nn.Linear`;
-            `"magnitude"`: the largest trained weights stay; `"nonzero"`: all stay that are not 0,
-            or that `torch.nn.utils.prune` has not masked.
+            `"magnitude"`: the largest trained weights stay; `"nonzero"`: all weights stay that are
+            not 0, or that `torch.nn.utils.prune` has not masked.
         inplace: change the model itself. Otherwise a copy is returned, and what is replaced is
             never copied. (A model that is itself an `nn.Linear` can only be returned.)
         generator: source of randomness, or None for torch's default generator.
@@ -62,7 +63,7 @@ def sparsify(
         The converted model. Make its optimizer afterwards: the parameters are new ones.
 
     Raises:
-        TypeError: an argument has the wrong type, or they do not fit together.
+        TypeError: an argument has the wrong type, or arguments exclude one another.
         ValueError: a number is out of range; a glob matches no layer; no layer is left; or a layer
             cannot be replaced without losing something: subclasses of `nn.Linear` and
             `nn.MultiheadAttention.out_proj`, parametrized layers, tied weights, hooks, dtypes other
@@ -79,7 +80,8 @@ def sparsify(
     In evaluation `nn.TransformerEncoderLayer` calls a fused kernel for dense weights; where a layer
     of it has become sparse it takes its ordinary path instead.
 
-    Cost: random: O(nnz) time and memory beside the model. The others read the dense weights.
+    Cost: O(nnz) time and memory beside the model with `init="random"`; the others read all dense
+    weights.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 10))

@@ -11,7 +11,7 @@ from .._wrappers import check_not_data_parallel
 
 
 def check_group(process_group: dist.ProcessGroup | None) -> None:
-    """Raise where there is no such group, or this process is not in it.
+    """Raise where the group does not exist, or this process is not a member.
 
     Raises:
         RuntimeError: torch has no distributed package, or it is not initialised.
@@ -29,10 +29,10 @@ def check_group(process_group: dist.ProcessGroup | None) -> None:
 
 
 def check_unwrapped(model: Any) -> None:
-    """Raise where something is no module, or is in `DistributedDataParallel`, or a part of it is.
+    """Raise unless the argument is a module, and no part of it is in `DistributedDataParallel`.
 
     Raises:
-        TypeError: that is so.
+        TypeError: it is something else.
     """
     check_not_data_parallel(
         check_module(model, "model"),
@@ -41,10 +41,10 @@ def check_unwrapped(model: Any) -> None:
 
 
 def check_same_on_all(facts: list[str], process_group: dist.ProcessGroup | None, what: str) -> None:
-    """Compare what each rank says of itself.
+    """Compare a list of facts between ranks.
 
     Raises:
-        ValueError: two ranks say different things, on every rank.
+        ValueError: two ranks have different facts; raised on every rank.
     """
     everyone: list[list[str]] = [[] for _ in range(dist.get_world_size(process_group))]
     dist.all_gather_object(everyone, facts, group=process_group)

@@ -23,25 +23,25 @@ Counts = int | Mapping[str, int] | None
 def merge_topologies(copies: Sequence[Copy], *, nnz: Counts = None) -> Copy:
     """Average copies of a network over the union of their topologies, and prune the average.
 
-    At each position `w = sum over copies of w_k / copies`, a missing connection counting as 0; of
-    these the `nnz` largest by magnitude stay. What is not sparse (biases, dense layers, running
-    statistics) is averaged; whole numbers are those of the first copy. Averages are made in
-    float64, so equal copies give themselves, bit for bit.
+    The weight at each position is `sum over copies of w_k / copies`, where a missing connection
+    counts as 0; the `nnz` largest of these by magnitude stay. What is not sparse (biases, dense
+    layers, running statistics) is averaged; integers are those of the first copy. Averages are made
+    in float64, so merging equal copies returns that copy, bit for bit.
 
     Args:
         copies: layers, models, or state dicts of models, one or more, all of one architecture;
-            their topologies and numbers of connections may differ. In state dicts a sparse layer
-            is one of truly sparse layers (`indices` and `values`).
-        nnz: connections to keep: a number (for a layer, or for each layer), or one for each name
-            of a layer; None keeps as many as each copy has.
+            their topologies and numbers of connections may differ. In state dicts the sparse layers
+            are the truly sparse ones, which have `indices` and `values`.
+        nnz: number of connections to keep, the same for all layers or one for each name of a layer;
+            None keeps as many as each copy has.
 
     Returns:
         A new layer, model or state dict, like the first of `copies`; none of them is changed.
 
     Raises:
         TypeError: the copies are not of one kind.
-        ValueError: there is none, they are not of one architecture, `nnz` is None where they have
-            different numbers of connections, or exceeds the union.
+        ValueError: `copies` is empty, the copies are not of one architecture, or `nnz` is None
+            where they have different numbers of connections, or exceeds the union.
 
     Cost: O(n log n) time and O(n) memory for n connections in all copies of a layer, layer by
     layer.
@@ -76,15 +76,15 @@ def merge_connections(
 
     Args:
         parts: (n,) int64 positions, distinct, and their weights (n,), of each copy.
-        copies: how many there are.
-        nnz: how many to keep; of equal ones the last.
-        name: of the layer.
+        copies: number of copies.
+        nnz: number of connections to keep; of equal weights the last ones are kept.
+        name: of the layer, for the error.
 
     Returns:
         (nnz,) positions, increasing, and their weights (nnz,) in the dtype of the parts.
 
     Raises:
-        ValueError: there are fewer than `nnz`.
+        ValueError: the union has fewer than `nnz` connections.
     """
     pairs = list(parts)
     dtype = pairs[0][1].dtype
@@ -105,11 +105,11 @@ def merge_connections(
 
 
 def count_to_keep(counts: Sequence[int], nnz: Counts, name: str) -> int:
-    """Say how many connections a merged layer has.
+    """Return the number of connections of a merged layer.
 
     Raises:
-        ValueError: it was not given, and the copies do not agree; or it is out of range.
-        TypeError: it is no int.
+        ValueError: `nnz` is not given for the layer, and the copies differ; or it is negative.
+        TypeError: `nnz` is no int.
     """
     wanted = nnz.get(name) if isinstance(nnz, Mapping) else nnz
     if wanted is None:
@@ -133,12 +133,12 @@ def check_names(nnz: Counts, names: Iterable[str]) -> None:
 
 
 def sparse_layers(model: nn.Module) -> dict[str, SparseLayer]:
-    """The sparse layers of a model by name, each once."""
+    """Return the sparse layers of a model by name, each once."""
     return {name: part for name, part in model.named_modules() if isinstance(part, SparseLayer)}
 
 
 def other_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """What a model holds beside the weights and topologies of its sparse layers."""
+    """Return the tensors of a model but for the weights and topologies of its sparse layers."""
     sparse = {
         id(tensor)
         for layer in sparse_layers(model).values()
@@ -149,7 +149,7 @@ def other_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def connections(layer: SparseLayer) -> tuple[Tensor, Tensor]:
-    """A layer's positions and weights."""
+    """Return a layer's positions and weights."""
     weights = layer.gather(layer.weight_parameter.detach())
     return layer.topology.positions(), weights
 
@@ -165,7 +165,7 @@ def put(layer: SparseLayer, positions: Tensor, weights: Tensor) -> None:
 
 
 def average(tensors: Sequence[Tensor]) -> Tensor:
-    """Average in float64; whole numbers are those of the first."""
+    """Average in float64; of integers return those of the first tensor."""
     first = tensors[0]
     if not first.is_floating_point():
         return first.clone()

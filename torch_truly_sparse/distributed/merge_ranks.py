@@ -34,8 +34,9 @@ def merge_ranks(
     Call it on every rank, each with the model that it has trained by itself.
 
     Args:
-        model: of one architecture on all ranks; changed in place. Its parameters stay the same
-            objects, but an optimizer's state belongs to what they were: make a new optimizer.
+        model: a module of one architecture on all ranks; changed in place. Its parameters stay the
+            same objects, but the state of its optimizer belongs to the weights before: make a new
+            optimizer.
         nnz: as for `merge_topologies`, the same on all ranks.
         process_group: the ranks; None is the default group.
 
@@ -43,12 +44,12 @@ def merge_ranks(
         The same module.
 
     Raises:
-        TypeError: not a module, or one in `DistributedDataParallel`.
+        TypeError: `model` is no module, or it is in `DistributedDataParallel`.
         ValueError: as for `merge_topologies`, on all ranks.
         RuntimeError: torch.distributed is not initialised.
 
-    Cost: each rank sends what its model holds to each other one; O(n) memory for n connections in
-    all copies of a layer, layer by layer.
+    Cost: each rank sends its model to all others. For n connections in all copies of a layer,
+    O(n log n) time and O(n) memory, layer by layer.
 
     Source: WASAP-SGD, phase 2, Curci et al. 2021 (arXiv 2102.01732).
     """

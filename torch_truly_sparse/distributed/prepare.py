@@ -29,10 +29,10 @@ def prepare(model: Model, process_group: dist.ProcessGroup | None = None) -> Mod
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
         evolution = tts.SparseEvolution(model, optimizer, every=len(loader))
 
-    Topologies are sent here once, and not at every forward pass: `DistributedDataParallel` is told
-    to ignore them. Afterwards `SparseEvolution` decides on rank 0, sums over ranks the gradients
-    that growth reads, and compares the topologies of all ranks before and after each evolution.
-    Layers can no longer change their number of connections.
+    Topologies are sent once, by this call, and not at every forward pass: `DistributedDataParallel`
+    is told to ignore them. Afterwards `SparseEvolution` decides on rank 0, averages over ranks the
+    gradients that growth reads, and compares the topologies of all ranks before and after each
+    evolution. The layers can no longer change their number of connections.
 
     Args:
         model: the module that will be wrapped; changed in place.
@@ -43,7 +43,7 @@ def prepare(model: Model, process_group: dist.ProcessGroup | None = None) -> Mod
         The same module.
 
     Raises:
-        TypeError: not a module, or one that is wrapped already.
+        TypeError: `model` is no module, or it is wrapped already.
         ValueError: the ranks hold different models, or the model has no sparse layer.
         RuntimeError: torch.distributed is not initialised.
 
@@ -79,8 +79,8 @@ def prepare(model: Model, process_group: dist.ProcessGroup | None = None) -> Mod
 def release(model: Model) -> Model:
     """Let a model's layers evolve on this rank alone again, and change their size.
 
-    For the module inside a `DistributedDataParallel` that is no longer used, or for a copy of it,
-    to go on with on each rank by itself. Nothing is sent.
+    It serves to go on, on each rank by itself, with the module inside a `DistributedDataParallel`
+    that is no longer used, or with a copy of that module. Nothing is sent.
 
     Args:
         model: the module, not its wrapper; changed in place.
@@ -89,7 +89,7 @@ def release(model: Model) -> Model:
         The same module.
 
     Raises:
-        TypeError: not a module, or one that is still wrapped.
+        TypeError: `model` is no module, or it is still wrapped.
     """
     check_unwrapped(model)
     for module in model.modules():

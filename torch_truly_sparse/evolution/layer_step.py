@@ -26,9 +26,9 @@ from .shrink import ShrinkRule
 class LayerStep:
     """What is about to happen to a layer.
 
-    All layers are planned before any is applied: an error leaves the whole network as it was. In
-    between only what is small is kept, about 5 bytes a connection in float32; the next topology,
-    made once to check it, is made again.
+    All layers are planned before any is changed, so an error leaves the whole network as it was. A
+    plan keeps about 5 bytes a connection (in float32): the next topology, which was made to check
+    the plan, is made again when the plan is applied.
 
     Attributes:
         name: of the layer in the model.
@@ -60,7 +60,7 @@ class LayerStep:
         return LayerRecord(self.name, pruned, regrown, layer.nnz)
 
     def _replace_topology(self) -> Tensor:
-        """Put the next topology in place; returns where its connections come from."""
+        """Put the next topology in place, and return where its connections come from."""
         change = self._change()
         self.layer.replace_topology(change.topology)
         return change.source  # the next topology itself is free again
@@ -108,8 +108,8 @@ class Pruned:
     Attributes:
         view: the layer.
         dropped: (nnz,) bool.
-        kept: how many stay.
-        exchanged: how many of the dropped are to be regrown somewhere.
+        kept: number of connections that stay.
+        exchanged: number of dropped connections that are to be regrown, here or in another layer.
     """
 
     view: LayerView
@@ -119,7 +119,7 @@ class Pruned:
 
     @property
     def room(self) -> int:
-        """How many connections could grow."""
+        """Number of positions that are then empty."""
         return self.view.out_features * self.view.in_features - self.kept
 
 
@@ -132,11 +132,11 @@ def plan_prune(
     generator: torch.Generator | None,
     ranks: Alone,
 ) -> Pruned:
-    """Ask the rules what a layer loses: first for good, then of the rest in exchange.
+    """Ask the rules which connections a layer loses: first for good, then those to be replaced.
 
     Raises:
         TypeError, ValueError: a rule's answer does not fit.
-        RuntimeError: it failed on another rank.
+        RuntimeError: a rule failed on another rank.
     """
     remaining, gone = view, None
     if shrink is not None:
@@ -165,7 +165,7 @@ def plan_regrow(
     generator: torch.Generator | None,
     ranks: Alone,
 ) -> LayerStep:
-    """Ask the rules for the next topology of a layer, and check all that they answer.
+    """Ask the rules where a layer grows and with which weights, and check all answers.
 
     Raises:
         TypeError, ValueError: a rule's answer, or the optimizer's state, does not fit, or the

@@ -27,8 +27,8 @@ class LayerView:
         step: optimizer steps taken so far.
         evolutions: evolutions done so far.
         is_output: whether the layer is the last linear one of the model.
-        captured: what the layer's gradient was made of in the last optimizer steps, oldest first;
-            see `captured_gradient`.
+        captured: the backward passes of the last optimizer steps, oldest first; see
+            `captured_gradient`.
         reduce: averages a block of gradients across processes; None where there is one process.
 
     Example:
@@ -137,7 +137,7 @@ class LayerView:
         return bool(passes) and not any(each.overwritten for each in passes)
 
     def captured_gradient(self, decay: float = 0.0) -> CapturedGradient:
-        """The gradient at every position, connected or not, without an array of that size.
+        """Return the gradient at every position, connected or not, as blocks made when asked for.
 
         Args:
             decay: the gradients of earlier steps count `decay ** age`; at 0 only the last step
@@ -154,9 +154,10 @@ class LayerView:
         if not passes:
             raise ValueError(
                 f"layer {self.name!r}: no backward pass was captured, and growth by gradient reads "
-                "the inputs and output gradients of the step before. With `every=` that is done "
-                "for you, if the layer takes part in that step; otherwise call `evolution.arm()`, "
-                "then forward, backward and `optimizer.step()`, then `evolution.step()`. Under "
+                "the inputs and output gradients of the step before. With `every=` they are "
+                "captured for you, if the layer takes part in that step; without, call "
+                "`evolution.arm()`, then forward, backward and `optimizer.step()`, then "
+                "`evolution.step()`. Under "
                 "torch.compile set torch._dynamo.config.skip_nnmodule_hook_guards = False first"
             )
         if any(each.overwritten for _, each in passes):

@@ -31,7 +31,8 @@ def _zeros(*keys: str) -> dict[str, Fresh]:
     return dict.fromkeys(keys, _zero)
 
 
-# One entry per weight, by class; everything of one number stays as it is.
+# The state entries that hold one number for each weight, by class. Entries of a single number stay
+# as they are.
 _FRESH: dict[type[Optimizer], Mapping[str, Fresh]] = {
     torch.optim.SGD: _zeros("momentum_buffer"),
     torch.optim.Adam: _zeros("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
@@ -57,7 +58,7 @@ def register_optimizer(optimizer: type[Optimizer], fresh: Mapping[str, Fresh | f
             number, or a function of the parameter group and the (count,) new weights.
 
     Raises:
-        TypeError: not an optimizer class.
+        TypeError: `optimizer` is no optimizer class, or `fresh` gives something else.
 
     Example:
         >>> class SignSGD(torch.optim.Optimizer): ...
@@ -75,10 +76,10 @@ def register_optimizer(optimizer: type[Optimizer], fresh: Mapping[str, Fresh | f
 
 
 def check_supported(optimizer: Optimizer) -> Mapping[str, Fresh]:
-    """Look up the table of an optimizer.
+    """Return what a new connection gets in each state entry of an optimizer.
 
     Raises:
-        TypeError: its state cannot be followed.
+        TypeError: `optimizer` is no optimizer, or one whose state cannot follow a topology.
     """
     if not isinstance(optimizer, Optimizer):
         raise TypeError(
@@ -97,7 +98,7 @@ def check_supported(optimizer: Optimizer) -> Mapping[str, Fresh]:
 def fresh_entry(
     optimizer: Optimizer, key: str, group: dict[str, Any], weights: Tensor, dtype: torch.dtype
 ) -> Tensor | float:
-    """Give the state entries of new connections.
+    """Return one state entry of new connections.
 
     Raises:
         TypeError, ValueError: a function given to `register_optimizer` returned something else.

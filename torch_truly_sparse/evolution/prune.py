@@ -87,8 +87,8 @@ class MagnitudeGradientPrune(PruneRule):
     A small weight that is about to grow is spared. Drops exactly round(fraction nnz).
 
     Args:
-        gradient_weight: lambda in the paper, at least 0. Weights and gradients have scales of
-            their own, so no value fits all; the paper's code leaves it at 0 unless told.
+        gradient_weight: lambda in the paper, at least 0. Weights and gradients differ in scale from
+            network to network, so no value fits all; the default of the paper's code is 0.
 
     Raises:
         TypeError: `gradient_weight` is no number.

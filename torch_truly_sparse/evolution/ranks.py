@@ -14,39 +14,39 @@ from .gradient import Reduce
 
 
 class Alone:
-    """One process: what it decides is decided. The form that `Ranks` has without a group."""
+    """One process, which decides by itself; `Ranks` has the same methods for several."""
 
     @property
     def reduce(self) -> Reduce | None:
-        """What averages a block of gradients over ranks: None, for one process needs nothing."""
+        """The function that averages a block of gradients over ranks; None for one process."""
         return None
 
     def share_generator(self, generator: torch.Generator | None) -> torch.Generator | None:
-        """Leave a generator as it is."""
+        """Return the generator as it is."""
         return generator
 
     def decide(self, answer: Callable[[], Tensor]) -> Tensor:
-        """Ask a rule."""
+        """Return the answer of a rule."""
         return answer()
 
     def check_same(self, layers: Mapping[str, SparseLayer]) -> None:
-        """Compare topologies with those of nobody."""
+        """Do nothing: there is no other rank to compare with."""
 
     def check_ready(self, ready: Mapping[str, bool]) -> None:
-        """Compare with nobody."""
+        """Do nothing: there is no other rank to compare with."""
 
 
 class Ranks(Alone):
     """The processes of a group, with one topology at all times.
 
-    Every rank asks its rules in lockstep, with equal generators, because what the rules read may
-    have to be summed over ranks; what counts is the answer of rank 0, which the others receive.
-    So ranks that round differently (another CPU, another instruction set) still agree, and what is
-    sent is about 5 bytes a connection in each evolution, less than the gradients of one step.
+    Every rank asks its rules at the same time, with equal generators, because the rules may read
+    sums over ranks. The answer of rank 0 counts, and the other ranks receive it. So ranks that
+    round differently (another CPU, another instruction set) still agree. An evolution sends about
+    5 bytes a connection, less than the gradients of one step.
 
     Args:
         group: the process group; None is the default one.
-        device: where tensors must lie that are sent (that of the model).
+        device: the device of the model, on which tensors must lie to be sent.
     """
 
     def __init__(self, group: dist.ProcessGroup | None, device: torch.device) -> None:
@@ -57,7 +57,7 @@ class Ranks(Alone):
 
     @property
     def reduce(self) -> Reduce:
-        """What averages a block of gradients over ranks, as DDP does with those that it sees."""
+        """The function that averages a block of gradients over ranks, as DDP averages `grad`."""
         return self._average
 
     def _average(self, block: Tensor) -> Tensor:
@@ -66,10 +66,10 @@ class Ranks(Alone):
         return block.div_(self.size)
 
     def share_generator(self, generator: torch.Generator | None) -> torch.Generator | None:
-        """Give a generator in the state of rank 0's.
+        """Return a generator in the state of that of rank 0.
 
-        Where a rank other than 0 draws from torch's default generator, that one is left alone: it
-        may be meant to differ between ranks (dropout).
+        Where a rank other than 0 has no generator of its own, torch's default generator is left
+        alone, because it may be meant to differ between ranks (dropout).
         """
         source = torch.default_generator if generator is None else generator
         state = source.get_state()
@@ -82,10 +82,11 @@ class Ranks(Alone):
         return generator
 
     def decide(self, answer: Callable[[], Tensor]) -> Tensor:
-        """Ask a rule on every rank, and take rank 0's answer.
+        """Ask a rule on every rank, and return the answer of rank 0.
 
         Raises:
-            RuntimeError: the rule raised on another rank; its own error where it raised.
+            RuntimeError: the rule raised an error on another rank. A rank on which it raised raises
+                that error.
         """
         error: Exception | None = None
         mine = None
@@ -107,7 +108,7 @@ class Ranks(Alone):
         """Compare the topologies of all ranks by their hashes.
 
         Raises:
-            RuntimeError: a layer's topology differs, on every rank.
+            RuntimeError: a layer's topology differs between ranks; raised on every rank.
 
         Cost: O(nnz) time, 8 bytes a layer and rank sent.
         """
@@ -123,10 +124,10 @@ class Ranks(Alone):
                 )
 
     def check_ready(self, ready: Mapping[str, bool]) -> None:
-        """Compare which layers have all that the rules read, before ranks wait for each other.
+        """Compare which layers captured a backward pass, before ranks wait for one another.
 
         Raises:
-            RuntimeError: a layer lacks on one rank what it has on another, on every rank.
+            RuntimeError: a layer captured one on some ranks only; raised on every rank.
         """
         table = self._gather(list(ready.values()))
         for number, name in enumerate(ready):
@@ -146,7 +147,7 @@ class Ranks(Alone):
         return [row.tolist() for row in table]
 
     def _from_first(self, tensor: Tensor) -> Tensor:
-        """Give the tensor of rank 0, on the device of this rank's."""
+        """Return the tensor of rank 0, on the device of the given one."""
         sent = tensor.to(self._device).contiguous()
         if self.rank and sent is tensor:
             sent = sent.clone()  # a rule's answer may be shared with the layer

@@ -1,4 +1,4 @@
-"""What an evolution did, for people and for logs."""
+"""Records of what an evolution did, for people and for logs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EvolutionRecord:
 
     Attributes:
         step: optimizer steps taken before it.
-        fraction: share of each layer that was to be replaced.
+        fraction: share of each layer's connections that was to be replaced.
         layers: one record for each layer, in the order of the model.
     """
 
@@ -40,7 +40,7 @@ class EvolutionRecord:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> EvolutionRecord:
-        """Invert `dataclasses.asdict`."""
+        """Make a record of the dictionary that `dataclasses.asdict` made of one."""
         layers = tuple(LayerRecord(**layer) for layer in record["layers"])
         return cls(record["step"], record["fraction"], layers)
 

@@ -16,14 +16,14 @@ from .layer_view import LayerView
 
 
 class Redistribution(ABC):
-    """Says how much each layer deserves of the connections that regrow.
+    """Gives each layer its share of the connections that regrow.
 
-    The network keeps its number of connections, exactly; the layers do not.
+    The number of connections of the whole network stays, exactly; those of the layers change.
     """
 
     @abstractmethod
     def importance(self, view: LayerView) -> float:
-        """Say how much a layer deserves.
+        """Return how important a layer is: its share is in proportion.
 
         Args:
             view: the layer as it is before anything is pruned, to be read only.
@@ -35,10 +35,10 @@ class Redistribution(ABC):
 
 @dataclass(frozen=True)
 class MomentumRedistribution(Redistribution):
-    """Share by the mean magnitude of the momentum of the weights that are there.
+    """Give each layer a share in proportion to the mean |momentum| of its weights.
 
-    Takes SGD's `momentum_buffer` or Adam's `exp_avg` (as it is; the paper's code divides it by
-    the root of `exp_avg_sq`).
+    The momentum is SGD's `momentum_buffer` or Adam's `exp_avg`; the paper's code divides Adam's by
+    the root of `exp_avg_sq`.
 
     Source: sparse momentum, Dettmers and Zettlemoyer 2019 (arXiv 1907.04840).
 
@@ -46,7 +46,7 @@ class MomentumRedistribution(Redistribution):
     """
 
     def importance(self, view: LayerView) -> float:
-        """Mean |momentum| of a layer; 0 where it has no connections.
+        """Return the mean |momentum| of a layer, or 0 where the layer has no connections.
 
         Raises:
             ValueError: the optimizer keeps no momentum, or has not made a step yet.
@@ -58,14 +58,14 @@ class MomentumRedistribution(Redistribution):
 def share_out(total: int, shares: Sequence[float], room: Sequence[int]) -> list[int]:
     """Divide a number of connections among layers in proportion, none beyond its room.
 
-    What does not fit into a layer goes to the others, again in proportion. Rounded by largest
-    remainders, the first layer winning a tie, so that the counts add up to `total`.
+    What does not fit into a layer goes to the others, again in proportion. Counts are rounded by
+    largest remainders, the first layer winning a tie, so that they add up to `total`.
 
     Args:
-        total: how many to divide, at most the sum of `room`.
-        shares: what each layer deserves, at least 0. Where all that still have room deserve
-            nothing, they get equal parts.
-        room: how many each can take.
+        total: number of connections to divide, at most the sum of `room`.
+        shares: the importance of each layer, at least 0. Layers get equal parts where the shares of
+            all layers that still have room are 0.
+        room: number of connections that each layer can take.
 
     Returns:
         The count of each layer.

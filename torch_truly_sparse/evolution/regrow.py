@@ -22,10 +22,11 @@ class RegrowRule(ABC):
 
     @property
     def gradient_steps(self) -> int:
-        """How many optimizer steps the rule reads through `LayerView.captured_gradient`; 0: none.
+        """Number of optimizer steps whose gradient the rule reads; 0 for none.
 
-        The layers keep the inputs and output gradients of so many steps right before an
-        evolution, and of no others. A rule says it as a class attribute, `gradient_steps = 1`.
+        The layers keep the inputs and output gradients of these steps, the last ones before an
+        evolution, and of no others; the rule reads them through `LayerView.captured_gradient`. A
+        rule sets a class attribute, `gradient_steps = 1`.
         """
         return 0
 
@@ -77,7 +78,7 @@ class RegrowRule(ABC):
 class RandomRegrow(RegrowRule):
     """Grow at random: every set of empty positions is equally likely.
 
-    A position that has just been dropped is empty, and may come back, as in the reference.
+    A position that has just been dropped is empty, and may grow again, as in the authors' code.
 
     Args:
         init: weights of new connections: `"set_normal"` (N(0, 0.1^2), as in SET),
@@ -124,9 +125,9 @@ class RandomRegrow(RegrowRule):
 class GradientRegrow(RegrowRule):
     """Grow at the empty positions with the largest |dL/dw|; new weights are 0.
 
-    The gradient is that of the optimizer step right before the evolution, at every position, exact:
-    it is computed block by block, and only the largest so far are kept. Of equal gradients the
-    lowest positions grow. A position that has just been dropped is empty.
+    The gradient is that of the optimizer step right before the evolution. It is exact: the gradient
+    of every position is computed, block by block, and the largest so far are kept. Of equal
+    gradients the lowest positions grow. A position that has just been dropped is empty.
 
     Source: RigL, Evci et al. 2020 (arXiv 1911.11134). A dropped connection that comes straight
     back starts at 0 here; in their code it keeps its weight.
@@ -158,9 +159,9 @@ class CandidateGradientRegrow(RegrowRule):
     gradient is computed at those only.
 
     Args:
-        candidates: how many, as a multiple of the layer's nnz, above 0; never fewer than are to
-            grow, nor more than are empty. Where all empty positions are candidates, this is
-            `GradientRegrow`.
+        candidates: number of candidates as a multiple of the layer's nnz, above 0. At least as many
+            are drawn as are to grow, and at most as many as are empty. Where all empty positions
+            are candidates, the rule chooses as `GradientRegrow` does.
 
     Raises:
         TypeError: `candidates` is no number.
@@ -205,16 +206,16 @@ class CandidateGradientRegrow(RegrowRule):
 class MomentumRegrow(RegrowRule):
     """Grow at the empty positions with the largest momentum of the gradient; new weights are 0.
 
-    An optimizer of sparse weights keeps no momentum for empty positions. This is its momentum over
-    the last `steps` optimizer steps, `sum of momentum^age dL/dw`, exact but for what is older,
-    computed block by block from the inputs and output gradients of those steps. Together with
-    `MomentumRedistribution` it is sparse momentum.
+    An optimizer of sparse weights keeps no momentum for empty positions, so the rule computes
+    `sum of momentum^age dL/dw` over the last `steps` optimizer steps, block by block, from the
+    inputs and output gradients of these steps. Together with `MomentumRedistribution` the rule
+    makes up sparse momentum.
 
     Args:
-        momentum: how much of the gradient remains from step to step, in [0, 1); usually that of
-            the optimizer.
-        steps: how many steps to look back, at least 1; more than lie between two evolutions do
-            not count. What is older weighs momentum^steps of the whole.
+        momentum: factor by which a gradient counts less from step to step, in [0, 1); usually the
+            momentum of the optimizer.
+        steps: number of steps to look back, at least 1; steps before the last evolution do not
+            count. The older steps that are left out would weigh momentum^steps of the whole.
 
     Raises:
         TypeError: `momentum` is no number, or `steps` no int.
@@ -223,7 +224,7 @@ class MomentumRegrow(RegrowRule):
     Source: sparse momentum, Dettmers and Zettlemoyer 2019 (arXiv 1907.04840), there with the
     momentum of all positions, from dense gradients at every step.
 
-    Cost: `steps` times that of `GradientRegrow`, and the inputs and output gradients of so many
+    Cost: `steps` times that of `GradientRegrow`, and the inputs and output gradients of `steps`
     steps in memory.
     """
 
@@ -239,7 +240,7 @@ class MomentumRegrow(RegrowRule):
 
     @property
     def gradient_steps(self) -> int:
-        """`steps`."""
+        """As many as `steps` says."""
         return self.steps
 
     def select(

@@ -38,14 +38,14 @@ class ImportancePrune(ShrinkRule):
 
     The importance of neuron i is `sum over j of |w_ij|` over its incoming weights. Neurons at or
     below a percentile of all neurons of their layer, those without incoming weights among them,
-    lose all incoming weights. These are not regrown; the exchange of connections that follows may
-    give such a neuron new ones. The last linear layer of the model is left alone.
+    lose all incoming weights. These are not regrown, but the regrowth of other connections may give
+    such a neuron new ones. The last linear layer of the model is left alone.
 
     Args:
-        percentile: in [0, 100].
-        every: evolutions from one cut to the next; with one evolution an epoch these are epochs.
-        start: evolutions before which nothing is cut: the first cut is that of the first
-            evolution after `start` whose number (from 0) `every` divides.
+        percentile: percentile of the neurons that are cut off, in [0, 100].
+        every: number of evolutions from one cut to the next; with one evolution an epoch, epochs.
+        start: number of evolutions before which nothing is cut: the first cut is made in the first
+            evolution after `start` whose number (from 0) is a multiple of `every`.
 
     Raises:
         TypeError, ValueError: an argument is out of range, or no number.
@@ -132,7 +132,7 @@ class GradualMagnitude(ShrinkRule):
             raise ValueError(f"`end` must be above `start`, {self.start}, got {self.end}")
 
     def density(self, step: int) -> float:
-        """Give the density wanted after `step` optimizer steps."""
+        """Return the density that a layer should have after `step` optimizer steps."""
         to_go = min(max((self.end - step) / (self.end - self.start), 0.0), 1.0)
         return self.final_density + (self.initial_density - self.final_density) * to_go**3
 

@@ -26,14 +26,14 @@ from .redistribution import Redistribution, redistribution, share_out
 from .regrow import RegrowRule, regrow_rule
 from .shrink import ShrinkRule, shrink_rule
 
-# Those whose hook is in place. The optimizers hold them; this only looks on.
+# Every SparseEvolution whose hook is on an optimizer. The optimizers keep them alive, not this set.
 _live: weakref.WeakSet[SparseEvolution] = weakref.WeakSet()
 
 
 class SparseEvolution:
     """Prunes the weakest connections and regrows as many elsewhere, between epochs.
 
-    A hook on the optimizer; the training loop stays as it is. Every layer keeps its number of
+    It is a hook on the optimizer; the training loop stays as it is. Every layer keeps its number of
     connections, exactly, unless `shrink` or `redistribute` is given; its parameters stay the same
     objects. Survivors keep their weight, their gradient and their optimizer state; a new connection
     gets the state that a fresh optimizer would give it.
@@ -44,27 +44,28 @@ class SparseEvolution:
 
     Args:
         model: a module that holds `TrulySparseLinear` (or `MaskedLinear`) layers. A layer used
-            in several places evolves once; one whose weights do not require gradients, not. A
-            model in `DistributedDataParallel`, or the module inside, evolves on all ranks at once
-            after `tts.distributed.prepare`.
-        optimizer: the one that trains it. SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adadelta,
+            in several places evolves once; a layer whose weights do not require gradients does not
+            evolve. A model in `DistributedDataParallel`, or the module inside, evolves on all ranks
+            at once after `tts.distributed.prepare`.
+        optimizer: the optimizer of the model: SGD, Adam, AdamW, NAdam, RAdam, Adamax, Adadelta,
             Adafactor, RMSprop, Adagrad, Rprop, ASGD; others through
-            `evolution.register_optimizer`.
-        prune: which connections go: a `PruneRule`, or `"sign_split"`, `"magnitude"`,
+            `tts.evolution.register_optimizer`.
+        prune: which connections go: a `rules.PruneRule`, or `"sign_split"`, `"magnitude"`,
             `"magnitude_gradient"`, `"random"`.
-        regrow: where new ones appear: a `RegrowRule`, or `"random"`, `"gradient"`,
+        regrow: where new ones appear: a `rules.RegrowRule`, or `"random"`, `"gradient"`,
             `"candidate_gradient"`, `"momentum"`.
         fraction: share of each layer's connections to replace, in [0, 1] (zeta in papers), or a
-            schedule: a function of the optimizer steps so far.
+            schedule: a function of the number of optimizer steps so far (`schedules`).
         every: optimizer steps between evolutions, usually len(loader); None evolves only when
             `step()` is called.
         stop: the last optimizer step after which the network may evolve; None for no end.
-        shrink: which connections go for good, before the exchange: a `ShrinkRule`
+        shrink: which connections go for good, before others are replaced: a `rules.ShrinkRule`
             (`ImportancePrune`, `GradualMagnitude`), or `"importance"`; None for none.
-        redistribute: how the layers share what regrows: a `Redistribution`, or `"momentum"`; None
-            regrows in each layer what was dropped there.
-        exclude: globs of the names of layers (as in `model.named_modules()`) to leave alone.
-            Layers that are nearly dense are best left alone.
+        redistribute: how the layers share what regrows: a `rules.Redistribution`, or `"momentum"`;
+            with None each layer regrows as many as it dropped.
+        exclude: globs of module names (as in `model.named_modules()`; `*` matches dots, too) to
+            leave alone, with all that is inside them. Layers that are nearly dense are best left
+            alone.
         generator: source of randomness, or None for torch's default generator.
 
     Attributes:
@@ -75,15 +76,15 @@ class SparseEvolution:
 
     Raises:
         TypeError: the optimizer's state cannot be followed, or an argument has the wrong type.
-        ValueError: an argument is out of range, there is nothing to evolve, a glob matches
-            nothing, the optimizer does not hold a layer's weights, or a layer evolves already.
+        ValueError: an argument is out of range, there is no layer to evolve, a glob matches no
+            layer, the optimizer does not hold a layer's weights, or a layer evolves already.
 
     Cost of an evolution: O(nnz + out_features) time and memory for each layer, with rules that cost
     no more; growth by gradient costs what its rule says, and nothing at any other step.
 
-    Note: Model, optimizer and evolution that are copied, or pickled, together between two steps go
-    on alike.
-    `copy.deepcopy` of the optimizer alone drops its hooks, this one included.
+    Copies: model, optimizer and evolution that are copied or pickled together, between two steps,
+    evolve as the originals do. `copy.deepcopy` of the optimizer alone drops all hooks, this one
+    included.
 
     Source: SET, Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3), with the defaults' settings.
 
@@ -144,7 +145,7 @@ class SparseEvolution:
         return {**state, "captured": self._captures.state_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy or a pickle, made together with model and optimizer, goes on by itself."""
+        """Put the hook on the optimizer that was copied or pickled together with the evolution."""
         captured = state.pop("captured")
         self.__dict__.update(state)
         self._hook = self._optimizer.register_step_post_hook(self._after_step)
@@ -159,13 +160,13 @@ class SparseEvolution:
         """Evolve now.
 
         Returns:
-            What was done, also appended to `history`.
+            A record of what was done, which is also appended to `history`.
 
         Raises:
             TypeError, ValueError: as for the constructor, or a rule asks for what is not there
                 (a gradient, momentum, a captured step: see `arm`); nothing is then changed.
-            RuntimeError: ranks that train together do not hold one topology, or it failed on
-                another of them.
+            RuntimeError: ranks that train together do not hold one topology, or the evolution
+                failed on another rank.
         """
         fraction = as_float(self.fraction(self.steps), "fraction")
         if not 0 <= fraction <= 1:
@@ -185,15 +186,15 @@ class SparseEvolution:
     def arm(self) -> None:
         """Capture from now on what growth by gradient reads at the next `step()`.
 
-        With `every=` this is done for you. With `every=None`:
+        With `every=` the evolution calls it by itself. With `every=None` you do:
 
             evolution.arm()
             loss_fn(model(x), y).backward()
             optimizer.step()
             evolution.step()
 
-        From here to `step()` the layers keep the inputs and output gradients of their backward
-        passes, of as many of the last optimizer steps as the rule reads. Without such a rule it
+        Until `step()` the layers keep the inputs and output gradients of their backward passes, of
+        as many of the last optimizer steps as the rule reads. Where the rule reads none, the call
         does nothing.
         """
         if self.regrow.gradient_steps:
@@ -211,9 +212,10 @@ class SparseEvolution:
 
         Returns:
             A dictionary that `torch.load(weights_only=True)` reads. The topologies are in the
-            model's state, and what follows them in the optimizer's. Without a `generator` of its
-            own, the evolution draws from torch's default one, whose state is yours to save.
-            A rule that reads several steps (`MomentumRegrow`) adds the passes captured so far.
+            model's state, and momentum and the like in the optimizer's. Without a `generator` of
+            its own the evolution draws from torch's default generator, whose state you save
+            yourself. With a rule that reads several steps (`MomentumRegrow`) the passes captured so
+            far are saved, too.
         """
         return {
             "steps": self.steps,
@@ -225,8 +227,8 @@ class SparseEvolution:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state.
 
-        The hook is put back where the optimizer has lost it (a deep copy does), unless `remove`
-        was called.
+        The hook is put back where the optimizer has lost it (a deep copy has), unless `remove` was
+        called.
 
         Args:
             state: what `state_dict` returned.
@@ -331,9 +333,8 @@ def _next_evolution(after: int, every: int | None, stop: int | None) -> int | No
 
     Args:
         after: an optimizer step, counted from 1; 0 is before the first.
-        every: evolve right after the first step of each interval of so many, but for the first
-            interval: every + 1, 2 every + 1, ...; None for never.
-        stop: the last step at which it may, or None for no end.
+        every: the network evolves at steps every + 1, 2 every + 1, ...; None for never.
+        stop: the last step at which the network may evolve, or None for no end.
 
     Example:
         >>> [_next_evolution(after, every=3, stop=8) for after in (0, 3, 4, 6, 7)]
@@ -347,9 +348,9 @@ def _next_evolution(after: int, every: int | None, stop: int | None) -> int | No
 
 
 def _skipped(optimizer: Optimizer) -> bool:
-    """Whether a GradScaler told a fused optimizer to skip the step that it has just made.
+    """Say whether a GradScaler told a fused optimizer to skip the step that it has just made.
 
-    Other optimizers are not called at all then, and their hooks neither.
+    An optimizer that is not fused is not called at all for a skipped step, nor are its hooks.
     """
     found_inf = getattr(optimizer, "found_inf", None)
     return found_inf is not None and bool(found_inf)

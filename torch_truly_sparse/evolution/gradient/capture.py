@@ -23,7 +23,7 @@ class Pass:
     Attributes:
         input: (*, in_features).
         grad_output: (*, out_features) gradient of the loss in the layer's output.
-        version: of `input` in the forward pass, or None where torch counts none.
+        version: the version of `input` in the forward pass, or None where torch counts none.
     """
 
     input: Tensor
@@ -83,7 +83,7 @@ class GradientCapture:
         self.drop_step()
 
     def drop_step(self) -> None:
-        """Forget what came since the last step: the optimizer skipped it."""
+        """Forget the passes since the last step, because the optimizer skipped this one."""
         self._now = []
         self._under_way.clear()
 
@@ -96,7 +96,7 @@ class GradientCapture:
         self.drop_step()
 
     def after_forward(self, input: Tensor, output: Tensor) -> None:
-        """Wait for the gradient of this output."""
+        """Keep the input until the gradient of the output arrives."""
         if output.requires_grad:
             version = None if input.is_inference() else version_of(input)
             hook = partial(self._on_gradient, input.detach(), version)
@@ -144,7 +144,7 @@ class _ForwardHook:
 
 
 class GradientCaptures:
-    """The captures of a network's layers, by name; without any there is nothing to pay."""
+    """The captures of a network's layers, by name; while there are none, nothing is captured."""
 
     def __init__(self) -> None:
         self._captures: dict[str, GradientCapture] = {}
@@ -155,7 +155,7 @@ class GradientCaptures:
         return bool(self._captures)
 
     def arm(self, layers: Mapping[str, SparseLayer], steps: int) -> None:
-        """Capture from now on, unless that is so already."""
+        """Capture from now on; where passes are being captured already, do nothing."""
         if not self.armed:
             self._captures = {
                 name: GradientCapture(layer, steps)
@@ -164,7 +164,7 @@ class GradientCaptures:
             }
 
     def of(self, name: str) -> tuple[tuple[Pass, ...], ...]:
-        """The passes of a layer by step, oldest first."""
+        """Return the captured passes of a layer, one tuple for each step, the oldest first."""
         return self._captures[name].captured if name in self._captures else ()
 
     def end_step(self) -> None:
@@ -191,7 +191,7 @@ class GradientCaptures:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take saved passes over into the layers that are armed."""
+        """Put saved passes into the captures of the layers that are armed."""
         for name, capture in self._captures.items():
             steps = state.get(name, [])
             capture.restore(tuple(tuple(Pass(*pair) for pair in step) for step in steps))

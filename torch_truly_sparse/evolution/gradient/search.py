@@ -23,8 +23,8 @@ Reduce = Callable[[Tensor], Tensor]
 # cache when it is searched.
 BLOCK = 2**18
 
-# A thread takes a tenth of a millisecond to start and end, a block of a large layer several: for
-# fewer blocks than this it is not worth it.
+# A thread takes a tenth of a millisecond to start and end, and a block of a large layer takes
+# several milliseconds: with fewer blocks than this for each thread, another thread does not pay.
 BLOCKS_A_THREAD = 4
 
 _Result = TypeVar("_Result")
@@ -36,7 +36,7 @@ class CapturedGradient:
 
     Attributes:
         passes: (batch, out_features) output gradient and (batch, in_features) input of each.
-        scales: what each counts.
+        scales: the factor of each pass in the sum.
         shape: (out_features, in_features) of the layer.
         reduce: averages a block across processes; None where there is one process.
     """
@@ -100,20 +100,19 @@ class CapturedGradient:
             yield first, self._reduced(block)
 
     def map_blocks(self, function: Callable[[int, Tensor], _Result]) -> Iterator[_Result]:
-        """Call `function(first row, block)` for the blocks of `blocks`; side by side on threads.
+        """Call `function(first row, block)` on each block that `blocks` yields, on several threads.
 
-        A block is computed as ever, by one thread, so no bit depends on how many there are; they
-        take different blocks. Where blocks are summed across processes, the order of the sums must
-        be the same in all of them, and there is one thread.
+        Each block is computed by one thread, so the results do not depend on the number of threads.
+        Where `reduce` averages blocks across processes, the calling thread computes all blocks,
+        because every process must average them in one order.
 
         Args:
-            function: called by any thread, also by several at once; the block is overwritten once
-                it returns.
+            function: called by several threads at once. Its block is overwritten once it returns.
 
         Yields:
             What the function returned, in the order of the blocks.
 
-        Cost: as `blocks`; a block of memory for each thread, and the results of as many blocks.
+        Cost: as `blocks`; memory for one block, and one result, for each thread.
         """
         ranges = self._row_ranges()
         threads = min(torch.get_num_threads(), len(ranges) // BLOCKS_A_THREAD)
@@ -208,9 +207,10 @@ def largest_empty_positions(gradient: CapturedGradient, occupied: Tensor, count:
 
 
 class _RunningLargest:
-    """Keeps the `count` largest of a stream whose positions increase.
+    """Keeps the `count` largest numbers of a stream whose positions increase.
 
-    What has been found is sorted out whenever it is three times as many as wanted: each costs O(1).
+    Whenever three times as many have been found, all but the largest are dropped: so each number
+    costs O(1).
     """
 
     def __init__(self, count: int, occupied: Tensor) -> None:
@@ -221,7 +221,7 @@ class _RunningLargest:
         self.threshold = -1.0
 
     def add(self, positions: Tensor, magnitudes: Tensor) -> None:
-        """Take some more."""
+        """Add numbers, whose positions come after all earlier ones."""
         self._found.append((positions, magnitudes))
         self._total += positions.shape[0]
         if self._total >= 3 * self._count:
@@ -249,11 +249,11 @@ class _RunningLargest:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread.
+    """Let torch compute on one thread inside a `with` block.
 
-    Its sums and products split between threads where that seems to pay (a product of 7 x 128 x
-    5,000, a sum of 100,000), so that their bits, and with them the choice between nearly equal
-    candidates, follow from the number of threads. The switch takes less than a microsecond.
+    torch splits large sums and products between threads (a product of 7 x 128 x 5,000, a sum of
+    100,000), so that their bits, and with them the choice between nearly equal candidates, would
+    depend on the number of threads. The switch takes less than a microsecond.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -266,17 +266,19 @@ def one_thread() -> Iterator[None]:
 def map_in_order(
     function: Callable[..., _Result], arguments: Iterable[tuple[int, ...]], threads: int
 ) -> Iterator[_Result]:
-    """Call a function several times side by side, each call as under `one_thread`.
+    """Call a function with each of several arguments, on several threads.
 
-    torch lets go of the interpreter while it computes, so that Python's threads do.
+    Each call runs as under `one_thread`. Python threads suffice, because torch releases the global
+    interpreter lock while it computes.
 
     Args:
         function: called as `function(*each)`, by at most `threads` threads at once.
-        arguments: of each call.
-        threads: how many.
+        arguments: the arguments of each call.
+        threads: number of threads.
 
     Yields:
-        The results, in the order of the arguments. At most one more than there are threads wait.
+        The results, in the order of the arguments. At most `threads` + 1 calls run or wait to be
+        fetched.
     """
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
