@@ -41,6 +41,7 @@ sanitize: build  ## Run the tests of the operators under AddressSanitizer and UB
 lint: build  ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(SOURCES)
 
 types: build  ## Check types
 	$(BIN)/mypy
