@@ -37,6 +37,11 @@ if os.environ.get("TORCH_TRULY_SPARSE_WERROR") == "1":
     # a newer compiler has thought of another warning.
     WARNINGS.append("-Werror")
 
+# Set by `make sanitize`: errors of memory and undefined behaviour end the program where they happen.
+SANITIZERS = []
+if os.environ.get("TORCH_TRULY_SPARSE_SANITIZE") == "1":
+    SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
 
 def cores() -> int:
     """Give the number of files that are compiled side by side."""
@@ -100,11 +105,14 @@ setup(
             libraries=["torch_cpu"],
             define_macros=[("TORCH_TARGET_VERSION", TORCH_FLOOR)],
             extra_compile_args=[
-                *("-std=c++17", "-O3", "-g0", "-fvisibility=hidden"),
+                *("-std=c++17", "-fvisibility=hidden"),
+                *(("-O1", "-g1", "-fno-omit-frame-pointer") if SANITIZERS else ("-O3", "-g0")),
+                *SANITIZERS,
                 *WARNINGS,
                 # As system headers, torch's own warnings stay silent.
                 *(f"-isystem{folder}" for folder in include_paths()),
             ],
+            extra_link_args=SANITIZERS,
             language="c++",
         )
     ],

@@ -66,8 +66,8 @@ inline std::string dtype_name(const Tensor& tensor) { return dtype_name(tensor.s
 inline Tensor prepared(const Tensor& tensor, const char* name, int64_t dim) {
   if (!tensor.is_cpu()) refuse(std::string("`") + name + "` must be a CPU tensor");
   if (tensor.dim() != dim)
-    refuse(std::string("`") + name + "` must have " + std::to_string(dim) +
-           " dimension(s), got " + std::to_string(tensor.dim()));
+    refuse(std::string("`") + name + "` must have " + std::to_string(dim) + " dimension(s), got " +
+           std::to_string(tensor.dim()));
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
@@ -75,8 +75,8 @@ inline Tensor prepared(const Tensor& tensor, const char* name, int64_t dim) {
 inline Tensor prepared(const Tensor& tensor, const char* name, int64_t dim, ScalarType dtype) {
   Tensor result = prepared(tensor, name, dim);
   if (result.scalar_type() != dtype)
-    refuse(std::string("`") + name + "` must have dtype " + dtype_name(dtype) +
-           ", got " + dtype_name(result));
+    refuse(std::string("`") + name + "` must have dtype " + dtype_name(dtype) + ", got " +
+           dtype_name(result));
   return result;
 }
 

@@ -24,8 +24,8 @@ std::string describe(const Verdict& verdict, const I* row, const I* col, int64_t
       return at + ", whose input unit is outside [0, in_features) = [0, " +
              std::to_string(in_features) + ")";
     case Defect::order:
-      return "`indices` must be sorted by output unit, then input unit, but " + at +
-             " after (" + std::to_string(row[k - 1]) + ", " + std::to_string(col[k - 1]) +
+      return "`indices` must be sorted by output unit, then input unit, but " + at + " after (" +
+             std::to_string(row[k - 1]) + ", " + std::to_string(col[k - 1]) +
              "); sort them together with their values";
     default:
       return "`indices` must be unique, but " + at + " twice; add up or drop the duplicates";

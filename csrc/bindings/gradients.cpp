@@ -1,5 +1,5 @@
-// Operators `sddmm`, `spmm_transposed` and `column_sum`, the gradients of the weights, the input and
-// the bias by themselves, and `spmm_backward`, all of them in one walk over the batch.
+// Operators `sddmm`, `spmm_transposed` and `column_sum`, the gradients of the weights, the input
+// and the bias by themselves, and `spmm_backward`, all of them in one walk over the batch.
 #include <torch/csrc/stable/library.h>
 
 #include <optional>
@@ -48,12 +48,11 @@ Tensor spmm_transposed(const Tensor& grad_output, const Tensor& crow_indices,
                        const std::optional<Tensor>& row_indices,
                        const std::optional<Tensor>& permutation) {
   const Tensor dy = prepared(grad_output, "grad_output", 2);
-  const Matrix w = checked_matrix("spmm_transposed", crow_indices, col_indices, in_features,
-                                  values, sum_type(dy, "grad_output"));
+  const Matrix w = checked_matrix("spmm_transposed", crow_indices, col_indices, in_features, values,
+                                  sum_type(dy, "grad_output"));
   check_size(dy.size(1), w.rows, "grad_output", "out_features");
   std::optional<Order> order;
-  if (dy.size(0) > scatter_batch)
-    order = checked_order(w, ccol_indices, row_indices, permutation);
+  if (dy.size(0) > scatter_batch) order = checked_order(w, ccol_indices, row_indices, permutation);
 
   Tensor output = recycled({dy.size(0), in_features}, dy.scalar_type());
   for_product_types(dy, w, [&](auto stored, auto sum, auto index) {
@@ -95,11 +94,13 @@ Tensor column_sum(const Tensor& grad_output) {
   return output;
 }
 
-std::tuple<Tensor, Tensor, Tensor> spmm_backward(
-    const Tensor& grad_output, const Tensor& input, const Tensor& crow_indices,
-    const Tensor& col_indices, const Tensor& values, bool for_input, bool for_bias,
-    const std::optional<Tensor>& ccol_indices, const std::optional<Tensor>& row_indices,
-    const std::optional<Tensor>& permutation) {
+std::tuple<Tensor, Tensor, Tensor> spmm_backward(const Tensor& grad_output, const Tensor& input,
+                                                 const Tensor& crow_indices,
+                                                 const Tensor& col_indices, const Tensor& values,
+                                                 bool for_input, bool for_bias,
+                                                 const std::optional<Tensor>& ccol_indices,
+                                                 const std::optional<Tensor>& row_indices,
+                                                 const std::optional<Tensor>& permutation) {
   const Tensor dy = prepared(grad_output, "grad_output", 2);
   const ScalarType sums = sum_type(dy, "grad_output");
   const Tensor x = prepared(input, "input", 2, dy.scalar_type());

@@ -79,8 +79,8 @@ struct Gradients {
                    from + x_size() * plan.panel};
     };
     const auto of_rows = split_rows(w, plan.shares);
-    const auto of_columns = dx.data ? split_rows(by_column, plan.shares)
-                                    : std::vector<int64_t>(plan.shares + 1, 0);
+    const auto of_columns =
+        dx.data ? split_rows(by_column, plan.shares) : std::vector<int64_t>(plan.shares + 1, 0);
 
     if (plan.panels_at_once == plan.workers)  // each thread has its own tiles, and waits for none
       return parallel_items(plan.shares, plan.workers, [&](int64_t share, int64_t worker) {
@@ -146,8 +146,8 @@ struct Gradients {
                                                  Tiles<T>{input, x_size()}, accumulate, dw);
         t += 2;
       } else {
-        in_range &= compiled::sddmm_rows(isa, samples_of(panel.first + t), rows, w, gradient,
-                                         input, accumulate, dw);
+        in_range &= compiled::sddmm_rows(isa, samples_of(panel.first + t), rows, w, gradient, input,
+                                         accumulate, dw);
         t += 1;
       }
     }

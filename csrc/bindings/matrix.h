@@ -33,8 +33,8 @@ struct Matrix {
 
   template <class T, class I>
   CsrView<T, I> view() const {
-    return {data<int64_t>(crow), data<I>(col), values ? data<T>(*values) : nullptr,
-            nnz,                 rows,         columns};
+    const T* entries = values ? data<T>(*values) : nullptr;
+    return {data<int64_t>(crow), data<I>(col), entries, nnz, rows, columns};
   }
 };
 
@@ -75,14 +75,14 @@ std::string defect_of_indices(const char* name, const Tensor& indices, const cha
 }  // namespace detail
 
 // Raises the first defect of the contents, of which a kernel has only noticed that there is one.
-[[noreturn, gnu::cold, gnu::noinline]] inline void refuse_contents(const Matrix& w, const Order* order = nullptr) {
+[[noreturn, gnu::cold, gnu::noinline]] inline void refuse_contents(const Matrix& w,
+                                                                   const Order* order = nullptr) {
   std::string defect = detail::defect_of_pointers("crow_indices", w.crow, w.nnz);
   for_index_type(w.col, "col_indices", [&](auto index) {
     using I = decltype(index);
     const auto look = [&](const char* name, const Tensor& indices, const char* extent_name,
                           int64_t extent) {
-      if (defect.empty())
-        defect = detail::defect_of_indices<I>(name, indices, extent_name, extent);
+      if (defect.empty()) defect = detail::defect_of_indices<I>(name, indices, extent_name, extent);
     };
     look("col_indices", w.col, "in_features", w.columns);
     if (!order) return;
@@ -107,8 +107,8 @@ inline Matrix checked_matrix(const char* operation, const Tensor& crow_indices,
   const int64_t nnz = col.numel(), rows = crow.numel() - 1;
   if (rows < 0) refuse("`crow_indices` must have one entry more than there are rows, got none");
   if (columns < 0) refuse("`in_features` must not be negative");
-  Matrix w{operation, std::move(crow), std::move(col),          std::nullopt, nnz,
-           rows,      columns,         index == ScalarType::Long};
+  const bool wide = index == ScalarType::Long;
+  Matrix w{operation, std::move(crow), std::move(col), std::nullopt, nnz, rows, columns, wide};
   const auto* pointers = data<int64_t>(w.crow);
   if (pointers[0] != 0 || pointers[rows] != nnz) refuse_contents(w);
   if (columns == 0 && nnz > 0) refuse_contents(w);  // no index that a kernel could clamp to

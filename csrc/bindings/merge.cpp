@@ -49,7 +49,8 @@ void merge_all(const I* row, const I* col, const uint8_t* dropped, int64_t nnz,
     first[piece] = std::lower_bound(regrown, regrown + count, bound[piece],
                                     [](int64_t position, uint64_t limit) {
                                       return static_cast<uint64_t>(position) < limit;
-                                    }) - regrown;
+                                    }) -
+                   regrown;
   }
   if (!std::is_sorted(first.begin(), first.end())) refuse_merge(MergeDefect::order);
   std::vector<MergeDefect> defects(pieces, MergeDefect::none);
@@ -57,9 +58,8 @@ void merge_all(const I* row, const I* col, const uint8_t* dropped, int64_t nnz,
     const auto piece = static_cast<size_t>(item);
     const int64_t begin = item * piece_length, end = std::min(begin + piece_length, nnz);
     const int64_t to = begin - dropped_before[piece] + first[piece];
-    const int64_t after = piece + 1 == pieces
-                              ? total
-                              : end - dropped_before[piece + 1] + first[piece + 1];
+    const int64_t after =
+        piece + 1 == pieces ? total : end - dropped_before[piece + 1] + first[piece + 1];
     defects[piece] = merge_piece(row, col, dropped, begin, end, regrown, first[piece],
                                  first[piece + 1], rows, columns, bound[piece], bound[piece + 1],
                                  to, after - to, out, out + total, source);
@@ -111,8 +111,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(torch_truly_sparse, m) {
       "SymInt out_features, SymInt in_features, bool narrow) -> (Tensor, Tensor)");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CPU, m) {
-  m.impl("merge", TORCH_BOX(&merge));
-}
+STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CPU, m) { m.impl("merge", TORCH_BOX(&merge)); }
 
 }  // namespace tts

@@ -30,8 +30,8 @@ void move_all(const Tensor& entries, const Tensor& source, const Tensor& given,
 Tensor move_entries(const Tensor& entries, const Tensor& source, const Tensor& fresh_entries) {
   const Tensor held = prepared(entries, "entries", 1);
   const Tensor from = prepared(source, "source", 1);
-  const Tensor given = prepared(fresh_entries, "fresh", fresh_entries.dim() == 0 ? 0 : 1,
-                                held.scalar_type());
+  const Tensor given =
+      prepared(fresh_entries, "fresh", fresh_entries.dim() == 0 ? 0 : 1, held.scalar_type());
   Tensor moved = fresh({from.numel()}, held.scalar_type());
   switch (held.element_size()) {
     case 1:
@@ -58,8 +58,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(torch_truly_sparse, m) {
   m.def("move(Tensor entries, Tensor source, Tensor fresh) -> Tensor");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CPU, m) {
-  m.impl("move", TORCH_BOX(&move_entries));
-}
+STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CPU, m) { m.impl("move", TORCH_BOX(&move_entries)); }
 
 }  // namespace tts

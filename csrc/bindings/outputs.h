@@ -18,10 +18,10 @@
 // the library runs with 2.10, too, where the reference stays null.
 #if defined(__linux__)
 extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(
-    void* data, int64_t ndim, const int64_t* sizes, const int64_t* strides,
-    int64_t storage_offset, int32_t dtype, int32_t device_type, int32_t device_index,
-    AtenTensorHandle* result, int32_t layout, const uint8_t* opaque_metadata,
-    int64_t opaque_metadata_size, void (*deleter)(void* data, void* context), void* context);
+    void* data, int64_t ndim, const int64_t* sizes, const int64_t* strides, int64_t storage_offset,
+    int32_t dtype, int32_t device_type, int32_t device_index, AtenTensorHandle* result,
+    int32_t layout, const uint8_t* opaque_metadata, int64_t opaque_metadata_size,
+    void (*deleter)(void* data, void* context), void* context);
 #endif
 
 namespace tts {
@@ -57,11 +57,11 @@ inline std::optional<Tensor> tensor_on(void* data, std::initializer_list<int64_t
   std::vector<int64_t> strides(size.size(), 1);
   for (size_t i = strides.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * size.begin()[i];
   AtenTensorHandle handle = nullptr;
-  const AOTITorchError failed = torch_from_blob(
-      data, static_cast<int64_t>(size.size()), size.begin(), strides.data(), 0,
-      torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
-      aoti_torch_device_type_cpu(), -1, &handle, aoti_torch_layout_strided(), nullptr, 0, deleter,
-      context);
+  const AOTITorchError failed =
+      torch_from_blob(data, static_cast<int64_t>(size.size()), size.begin(), strides.data(), 0,
+                      torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
+                      aoti_torch_device_type_cpu(), -1, &handle, aoti_torch_layout_strided(),
+                      nullptr, 0, deleter, context);
   if (failed != AOTI_TORCH_SUCCESS) return std::nullopt;
   return Tensor(handle);
 }

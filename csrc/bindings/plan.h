@@ -44,10 +44,10 @@ constexpr bool worth_threads(int64_t visits) { return visits >= serial_visits; }
 
 // How a product over a batch runs.
 struct Plan {
-  int64_t tiles;       // number of tiles of the batch, the last one possibly narrower
-  int64_t panel;       // tiles that are held, transposed, at a time
-  bool tiles_apart;    // each thread takes whole tiles; otherwise all share the rows of a panel
-  int64_t workers;     // threads that take part
+  int64_t tiles;     // number of tiles of the batch, the last one possibly narrower
+  int64_t panel;     // tiles that are held, transposed, at a time
+  bool tiles_apart;  // each thread takes whole tiles; otherwise all share the rows of a panel
+  int64_t workers;   // threads that take part
 };
 
 // For a product of W with tiles of `batch` samples, w.columns features each.
@@ -60,11 +60,12 @@ Plan make_plan(const CsrView<T, I>& w, int64_t batch, int64_t threads) {
   plan.workers = worth_threads(visits) ? threads : 1;
   // Whole tiles to each thread: one fork, no barrier between filling a tile and using it. With
   // few tiles the last ones would leave threads idle; then all threads share each tile's rows.
-  plan.tiles_apart = plan.workers == 1 || plan.tiles % plan.workers == 0 ||
-                     plan.tiles >= 4 * plan.workers;
+  plan.tiles_apart =
+      plan.workers == 1 || plan.tiles % plan.workers == 0 || plan.tiles >= 4 * plan.workers;
   const int64_t tile_bytes = std::max<int64_t>(
       1, w.columns * tile_width<T>(std::min(batch, L)) * static_cast<int64_t>(sizeof(T)));
-  plan.panel = std::clamp<int64_t>(caches().l3 / 4 / tile_bytes, 1, std::max<int64_t>(plan.tiles, 1));
+  plan.panel =
+      std::clamp<int64_t>(caches().l3 / 4 / tile_bytes, 1, std::max<int64_t>(plan.tiles, 1));
   return plan;
 }
 
@@ -75,9 +76,9 @@ inline bool pair_tiles(int64_t columns) { return 2 * columns * widest_tile_bytes
 
 // How the gradients run.
 struct GradientPlan {
-  int64_t tiles;           // number of tiles of the batch, the last one possibly narrower
-  int64_t panel;           // tiles that are held, transposed, at a time; even where pairs are summed
-  int64_t workers;         // threads that take part
+  int64_t tiles;    // number of tiles of the batch, the last one possibly narrower
+  int64_t panel;    // tiles that are held, transposed, at a time; even where pairs are summed
+  int64_t workers;  // threads that take part
   int64_t panels_at_once;  // one for each worker, or one for all
   int64_t shares;          // parts of the rows, and of the columns, that are handed out
 };

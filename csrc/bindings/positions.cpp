@@ -30,12 +30,12 @@ Tensor to_positions(const Tensor& indices, const std::optional<Tensor>& dropped,
     using I = decltype(index);
     const I* row = data<I>(contiguous);
     auto* out = mutable_data<int64_t>(positions);
-    for_each_piece(nnz, available_threads(), [&](int64_t begin, int64_t end, int64_t piece,
-                                                 int64_t) {
-      const int64_t to = begin - before[static_cast<size_t>(piece)];
-      unmasked_positions(row, row + nnz, masked, begin, end, in_features, count - to, out + to);
-      return true;
-    });
+    for_each_piece(
+        nnz, available_threads(), [&](int64_t begin, int64_t end, int64_t piece, int64_t) {
+          const int64_t to = begin - before[static_cast<size_t>(piece)];
+          unmasked_positions(row, row + nnz, masked, begin, end, in_features, count - to, out + to);
+          return true;
+        });
   });
   return positions;
 }
@@ -54,8 +54,7 @@ Tensor from_positions(const Tensor& positions, int64_t out_features, int64_t in_
     auto* row = mutable_data<I>(indices);
     const auto* from = data<int64_t>(linear);
     const bool valid =
-        for_each_piece(nnz, available_threads(), [&](int64_t begin, int64_t end, int64_t,
-                                                     int64_t) {
+        for_each_piece(nnz, available_threads(), [&](int64_t begin, int64_t end, int64_t, int64_t) {
           return split_positions(from, begin, end, population, in_features, row, row + nnz);
         });
     if (!valid)
@@ -70,11 +69,12 @@ Tensor empty_ranked(const Tensor& occupied, const Tensor& ranks) {
   const Tensor ranked = prepared(ranks, "ranks", 1, ScalarType::Long);
   Tensor positions = fresh({ranked.numel()}, ScalarType::Long);
   auto* out = mutable_data<int64_t>(positions);
-  for_each_piece(ranked.numel(), available_threads(), [&](int64_t begin, int64_t end, int64_t,
-                                                          int64_t) {
-    empty_positions(data<int64_t>(taken), taken.numel(), data<int64_t>(ranked), begin, end, out);
-    return true;
-  });
+  for_each_piece(ranked.numel(), available_threads(),
+                 [&](int64_t begin, int64_t end, int64_t, int64_t) {
+                   empty_positions(data<int64_t>(taken), taken.numel(), data<int64_t>(ranked),
+                                   begin, end, out);
+                   return true;
+                 });
   return positions;
 }
 

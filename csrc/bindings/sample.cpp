@@ -12,8 +12,8 @@ namespace {
 Tensor sample(int64_t population, int64_t count, int64_t seed) {
   if (population < 0) refuse("`population` must not be negative");
   if (count < 0 || count > population)
-    refuse("`count` must be between 0 and `population` = " + std::to_string(population) +
-           ", got " + std::to_string(count));
+    refuse("`count` must be between 0 and `population` = " + std::to_string(population) + ", got " +
+           std::to_string(count));
   Tensor positions = fresh({count}, ScalarType::Long);
   if (count * 8 >= static_cast<int64_t>(huge_from))
     advise_huge_pages(positions.mutable_data_ptr(), static_cast<size_t>(count) * 8);

@@ -39,8 +39,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(torch_truly_sparse, m) {
       "Tensor? bias=None) -> Tensor");
 }
 
-STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CPU, m) {
-  m.impl("spmm", TORCH_BOX(&spmm));
-}
+STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CPU, m) { m.impl("spmm", TORCH_BOX(&spmm)); }
 
 }  // namespace tts

@@ -43,8 +43,8 @@ bool for_each_tile(const Plan& plan, const Activations<const X>& x, const CsrVie
 
   constexpr int64_t piece = 1024;  // features transposed by one thread at a time
   const int64_t pieces = (features + piece - 1) / piece;
-  const std::vector<int64_t> shares = split_rows(
-      w, std::clamp<int64_t>(w.rows, 1, plan.workers == 1 ? 1 : 4 * plan.workers));
+  const std::vector<int64_t> shares =
+      split_rows(w, std::clamp<int64_t>(w.rows, 1, plan.workers == 1 ? 1 : 4 * plan.workers));
   const auto number_of_shares = static_cast<int64_t>(shares.size()) - 1;
   const Scratch<T> panel(tile_size * plan.panel);
   bool in_range = true;

@@ -11,8 +11,7 @@ namespace tts {
 namespace {
 
 std::tuple<Tensor, Tensor, Tensor> transpose_order(const Tensor& crow_indices,
-                                                   const Tensor& col_indices,
-                                                   int64_t in_features) {
+                                                   const Tensor& col_indices, int64_t in_features) {
   const Matrix w = checked_matrix("transpose", crow_indices, col_indices, in_features);
   Tensor ccol = fresh({in_features + 1}, ScalarType::Long);
   Tensor row_of = fresh({w.nnz}, w.col.scalar_type());

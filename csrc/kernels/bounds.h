@@ -30,8 +30,8 @@ TTS_INLINE void clamp_indices(const I* col, int64_t count, int64_t extent, I* ch
                               bool& in_range) {
   using U = std::make_unsigned_t<I>;
   constexpr auto most = static_cast<uint64_t>(std::numeric_limits<I>::max()) + 1;
-  const auto limit = static_cast<U>(
-      static_cast<uint64_t>(extent) < most ? static_cast<uint64_t>(extent) : most);
+  const auto limit =
+      static_cast<U>(static_cast<uint64_t>(extent) < most ? static_cast<uint64_t>(extent) : most);
   U outside = 0;
   for (int64_t i = 0; i < count; ++i) {
     const auto position = static_cast<U>(col[i]);

@@ -15,18 +15,21 @@
 #include "views.h"
 
 // Calls M(X, T) for activations stored as X and summed in T, for every X.
-#define TTS_FOR_ACTIVATIONS(M) M(float, float) M(double, double) M(BFloat16, float) M(Float16, float)
+#define TTS_FOR_ACTIVATIONS(M) \
+  M(float, float) M(double, double) M(BFloat16, float) M(Float16, float)
 
 // Calls M(T, I) for matrices of values T and indices I.
 #define TTS_FOR_MATRICES(M) \
   M(float, int32_t) M(float, int64_t) M(double, int32_t) M(double, int64_t)
 
 // Calls M(X, T, I) for activations and the matrices that go with them.
-#define TTS_FOR_PRODUCTS(M)                                     \
-  M(float, float, int32_t) M(float, float, int64_t)             \
-  M(double, double, int32_t) M(double, double, int64_t)         \
-  M(BFloat16, float, int32_t) M(BFloat16, float, int64_t)       \
+// clang-format off
+#define TTS_FOR_PRODUCTS(M)                               \
+  M(float, float, int32_t) M(float, float, int64_t)       \
+  M(double, double, int32_t) M(double, double, int64_t)   \
+  M(BFloat16, float, int32_t) M(BFloat16, float, int64_t) \
   M(Float16, float, int32_t) M(Float16, float, int64_t)
+// clang-format on
 
 namespace tts::compiled {
 

@@ -12,7 +12,7 @@
 #endif
 
 #if !TTS_COMPILER_IS_NEW_ENOUGH
-#error "torch_truly_sparse needs GCC 12 or newer, or Clang 13 or newer: set CC and CXX to one of them"
+#error "torch_truly_sparse needs GCC 12 or Clang 13, or a newer one: set CC and CXX to it"
 #endif
 
 #undef TTS_COMPILER_IS_NEW_ENOUGH

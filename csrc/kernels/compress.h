@@ -38,8 +38,8 @@ Verdict check_order(const I* row, const I* col, int64_t begin, int64_t end, int6
 template <class I>
 struct IsOrdered {
   template <int Bytes>
-  static TTS_INLINE bool apply(const I* row, const I* col, int64_t begin, int64_t end,
-                               int64_t rows, int64_t columns) {
+  static TTS_INLINE bool apply(const I* row, const I* col, int64_t begin, int64_t end, int64_t rows,
+                               int64_t columns) {
     if (begin >= end) return true;
     if (begin == 0) {
       if (check_order(row, col, 0, 1, rows, columns).defect != Defect::none) return false;
@@ -51,8 +51,8 @@ struct IsOrdered {
     const auto column_limit = static_cast<U>(std::min(static_cast<uint64_t>(columns), most));
     U wrong = 0;
     for (int64_t k = begin; k < end; ++k) {
-      const U outside = (static_cast<U>(row[k]) >= row_limit) |
-                        (static_cast<U>(col[k]) >= column_limit);
+      const U outside =
+          (static_cast<U>(row[k]) >= row_limit) | (static_cast<U>(col[k]) >= column_limit);
       const U later = (row[k] > row[k - 1]) | ((row[k] == row[k - 1]) & (col[k] > col[k - 1]));
       wrong |= outside | (later ^ U(1));
     }
@@ -66,8 +66,7 @@ struct IsOrdered {
 //   row (nnz) sorted, in [0, rows); crow (rows + 1). Parts may run side by side.
 // Cost: O(end - begin + the rows closed).
 template <class I>
-void compress(const I* row, int64_t begin, int64_t end, int64_t nnz, int64_t rows,
-              int64_t* crow) {
+void compress(const I* row, int64_t begin, int64_t end, int64_t nnz, int64_t rows, int64_t* crow) {
   int64_t r = begin == 0 ? 0 : static_cast<int64_t>(row[begin - 1]) + 1;
   for (int64_t k = begin; k < end; ++k)
     while (r <= row[k]) crow[r++] = k;

@@ -21,10 +21,10 @@ enum class MergeDefect { none, range, order, duplicate };
 // Nothing aliases. Checks that coordinates are in range and the result strictly increasing.
 // Cost: O(end - begin + last - first).
 template <class I, class J>
-MergeDefect merge_piece(const I* row, const I* col, const uint8_t* mask, int64_t begin,
-                        int64_t end, const int64_t* regrown, int64_t first, int64_t last,
-                        int64_t rows, int64_t columns, uint64_t least, uint64_t most, int64_t to,
-                        int64_t room, J* out_row, J* out_col, J* source) {
+MergeDefect merge_piece(const I* row, const I* col, const uint8_t* mask, int64_t begin, int64_t end,
+                        const int64_t* regrown, int64_t first, int64_t last, int64_t rows,
+                        int64_t columns, uint64_t least, uint64_t most, int64_t to, int64_t room,
+                        J* out_row, J* out_col, J* source) {
   constexpr int64_t block = 256;
   uint64_t kept[block], merged[2 * block];
   J kept_from[block], from[2 * block];

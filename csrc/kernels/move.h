@@ -13,10 +13,10 @@ namespace tts {
 // Nothing aliases. Returns false if a source lies outside these (out[j] is then meaningless).
 // Cost: O(end - begin).
 template <class T, class J>
-bool move(const T* entries, int64_t n, const T* fresh, int64_t count, int64_t step,
-          const J* source, int64_t begin, int64_t end, T* out) {
-  // Which of the two it is follows no pattern, and a branch would be guessed wrongly time and again:
-  // tables, and masks made of the comparisons, instead.
+bool move(const T* entries, int64_t n, const T* fresh, int64_t count, int64_t step, const J* source,
+          int64_t begin, int64_t end, T* out) {
+  // Which of the two it is follows no pattern, and a branch would be guessed wrongly time and
+  // again: tables, and masks made of the comparisons, instead.
   const T none{};
   const T* base[] = {n > 0 ? entries : &none, count > 0 ? fresh : &none};
   const uint64_t limit[] = {static_cast<uint64_t>(n), static_cast<uint64_t>(count)};

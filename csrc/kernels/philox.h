@@ -50,10 +50,9 @@ class Philox {
     for (int round = 0; round < 10; ++round) {
       const uint64_t a = uint64_t{0xD2511F53} * counter[0];
       const uint64_t b = uint64_t{0xCD9E8D57} * counter[2];
-      const uint32_t next[4] = {static_cast<uint32_t>(b >> 32) ^ counter[1] ^ key[0],
-                                static_cast<uint32_t>(b),
-                                static_cast<uint32_t>(a >> 32) ^ counter[3] ^ key[1],
-                                static_cast<uint32_t>(a)};
+      const uint32_t next[4] = {
+          static_cast<uint32_t>(b >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(b),
+          static_cast<uint32_t>(a >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(a)};
       for (int i = 0; i < 4; ++i) counter[i] = next[i];
       key[0] += 0x9E3779B9;
       key[1] += 0xBB67AE85;

@@ -78,8 +78,8 @@ inline int64_t empty_before(const int64_t* occupied, int64_t i) {
 //   occupied (n) increasing, ranks increasing; any other content gives other numbers, no more.
 // A rank's position has as many occupied ones before it as there are i with
 // empty_before(i) <= rank. Cost: O(log n + end - begin + the occupied ones in between).
-inline void empty_positions(const int64_t* occupied, int64_t n, const int64_t* ranks,
-                            int64_t begin, int64_t end, int64_t* out) {
+inline void empty_positions(const int64_t* occupied, int64_t n, const int64_t* ranks, int64_t begin,
+                            int64_t end, int64_t* out) {
   if (begin >= end) return;
   int64_t i = 0;
   for (int64_t high = n; i < high;) {

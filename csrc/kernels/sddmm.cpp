@@ -20,10 +20,10 @@ bool sddmm_rows_of_pair(Isa isa, Range rows, const CsrView<T, I>& w, const Tiles
   return run<SddmmRows<T, I, widest_tile<T>, 2>>(isa, rows, w, dy, x, accumulate, dw);
 }
 
-#define TTS_COMPILE(T, I)                                                                   \
-  template bool sddmm_rows(Isa, int64_t, Range, const CsrView<T, I>&, const T*, const T*,   \
-                           bool, T*);                                                       \
-  template bool sddmm_rows_of_pair(Isa, Range, const CsrView<T, I>&, const Tiles<T>&,       \
+#define TTS_COMPILE(T, I)                                                                       \
+  template bool sddmm_rows(Isa, int64_t, Range, const CsrView<T, I>&, const T*, const T*, bool, \
+                           T*);                                                                 \
+  template bool sddmm_rows_of_pair(Isa, Range, const CsrView<T, I>&, const Tiles<T>&,           \
                                    const Tiles<T>&, bool, T*);
 TTS_FOR_MATRICES(TTS_COMPILE)
 

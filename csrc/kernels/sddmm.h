@@ -45,8 +45,7 @@ TTS_INLINE void sddmm_window(const NonzeroWindow<I, W>& window, int64_t count, T
         const T* from = x.first + static_cast<int64_t>(window.columns[i + j]) * Stride;
         V sum{};
         for (int t = 0; t < Count; ++t)
-          for (int v = 0; v < vectors; ++v)
-            sum += held[t][v] * load<V>(from + t * x.step + v * W);
+          for (int v = 0; v < vectors; ++v) sum += held[t][v] * load<V>(from + t * x.step + v * W);
         return sum;
       });
     } else {

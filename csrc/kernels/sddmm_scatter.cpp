@@ -13,9 +13,9 @@ bool sddmm_scatter_rows(Isa isa, int64_t samples, Range rows, const CsrView<T, I
   });
 }
 
-#define TTS_COMPILE(T, I)                                                                 \
-  template bool sddmm_scatter_rows(Isa, int64_t, Range, const CsrView<T, I>&, const T*,   \
-                                   T*, bool, T*);
+#define TTS_COMPILE(T, I)                                                                         \
+  template bool sddmm_scatter_rows(Isa, int64_t, Range, const CsrView<T, I>&, const T*, T*, bool, \
+                                   T*);
 TTS_FOR_MATRICES(TTS_COMPILE)
 
 }  // namespace tts::compiled

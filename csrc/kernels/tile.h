@@ -25,20 +25,30 @@ constexpr int widest_tile = widest_tile_bytes / static_cast<int>(sizeof(T));
 
 template <class T>
 constexpr int tile_width(int64_t samples) {
-  return samples <= 1 ? 1 : samples <= 2 ? 2 : samples <= 4 ? 4 : samples <= 8 ? 8
-         : samples <= 16 ? 16 : widest_tile<T>;
+  return samples <= 1    ? 1
+         : samples <= 2  ? 2
+         : samples <= 4  ? 4
+         : samples <= 8  ? 8
+         : samples <= 16 ? 16
+                         : widest_tile<T>;
 }
 
 // Calls f(integral_constant<int, L>) for L = tile_width<T>(samples).
 template <class T, class F>
 auto for_tile_width(int64_t samples, const F& f) {
   switch (tile_width<T>(samples)) {
-    case 1: return f(std::integral_constant<int, 1>{});
-    case 2: return f(std::integral_constant<int, 2>{});
-    case 4: return f(std::integral_constant<int, 4>{});
-    case 8: return f(std::integral_constant<int, 8>{});
-    case 16: return f(std::integral_constant<int, 16>{});
-    default: return f(std::integral_constant<int, widest_tile<T>>{});
+    case 1:
+      return f(std::integral_constant<int, 1>{});
+    case 2:
+      return f(std::integral_constant<int, 2>{});
+    case 4:
+      return f(std::integral_constant<int, 4>{});
+    case 8:
+      return f(std::integral_constant<int, 8>{});
+    case 16:
+      return f(std::integral_constant<int, 16>{});
+    default:
+      return f(std::integral_constant<int, widest_tile<T>>{});
   }
 }
 
@@ -140,9 +150,8 @@ struct SumTile {
     };
     int64_t f = features.begin;
     for (; f + W <= features.end; f += W) {
-      V sums = sum_lanes<W, 1, 0>([&](auto j) __attribute__((always_inline)) {
-        return sum_of(f + j);
-      });
+      V sums =
+          sum_lanes<W, 1, 0>([&](auto j) __attribute__((always_inline)) { return sum_of(f + j); });
       if (accumulate) sums += load<V>(out + f);
       store(out + f, sums);
     }

@@ -37,7 +37,8 @@ CsrView<T, I> transposed(const CsrView<T, I>& w, const ColumnOrder<I>& order, co
   return {order.ccol, order.row, values, w.nnz, w.columns, w.rows};
 }
 
-// Activations (samples, features), row-major, stored as X (half.h); `const X` if they are only read.
+// Activations (samples, features), row-major, stored as X (half.h); `const X` if they are only
+// read.
 template <class X>
 struct Activations {
   X* data;
