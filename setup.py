@@ -37,7 +37,7 @@ if os.environ.get("TORCH_TRULY_SPARSE_WERROR") == "1":
     # a newer compiler has thought of another warning.
     WARNINGS.append("-Werror")
 
-# Set by `make sanitize`: errors of memory and undefined behaviour end the program where they happen.
+# Set by `make sanitize`: errors of memory and undefined behaviour end the program at once.
 SANITIZERS = []
 if os.environ.get("TORCH_TRULY_SPARSE_SANITIZE") == "1":
     SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
