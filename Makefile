@@ -20,7 +20,8 @@ test: build  ## Run every test
 # A copy of the package with operators of its own, which the usual ones do not notice. Python is not
 # instrumented, so the sanitizers are loaded before it, and libstdc++ with them: they intercept its
 # exceptions. What leaks is Python's own. An operator may ask for absurdly much, and says so.
-SANITIZED_TESTS ?= kernels ops evolution_operators select empty_above ill_formed_arguments
+SANITIZED_TESTS ?= operator_laws laws_can_fail products selection topology_operators \
+	hostile_content random_topology
 SANITIZED := build/sanitized
 CXX ?= g++
 PRELOADED = $(foreach name,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(name).so))
