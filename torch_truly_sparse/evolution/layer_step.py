@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..nn import SparseLayer
-from ..ops import from_positions
-from ..topology import Topology, TopologyChange, move_entries
+from ..ops import from_positions, move
+from ..topology import Topology, TopologyChange
 from .layer_view import LayerView
 from .optimizer_state import fresh_entry, group_of, positional_state
 from .prune import PruneRule
@@ -56,7 +56,7 @@ class LayerStep:
             held = [layer.gather(tensor) for tensor, _ in self.followers]
             source = self._replace_topology()
             for (tensor, fresh), entries in zip(self.followers, held, strict=True):
-                layer.scatter_(tensor, move_entries(entries, source, fresh))
+                layer.scatter_(tensor, move(entries, source, fresh))
         return LayerRecord(self.name, pruned, regrown, layer.nnz)
 
     def _replace_topology(self) -> Tensor:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .._library import operators
 from .registration import fake, plain_torch
 
 
-def move(entries: Tensor, source: Tensor, fresh: Tensor) -> Tensor:
+def move(entries: Tensor, source: Tensor, fresh: Tensor | float) -> Tensor:
     """Carry one number per connection over to the next topology.
 
     Args:
         entries: (n,) in the present order, of any dtype of at most 8 bytes.
         source: (nnz,) int32 or int64, where each connection of the next topology comes from:
             the number of an entry, or ~g (-1 - g) for the fresh one number g.
-        fresh: (count,) of the dtype of `entries`, or a tensor without dimensions: one for all.
+        fresh: (count,) of the dtype of `entries`, or one number for all new connections.
 
     Returns:
         (nnz,) in the next order, new memory.
@@ -25,6 +26,8 @@ def move(entries: Tensor, source: Tensor, fresh: Tensor) -> Tensor:
 
     Cost: O(nnz).
     """
+    if not isinstance(fresh, Tensor):
+        fresh = torch.full((), fresh, dtype=entries.dtype, device=entries.device)
     output: Tensor = operators.move(entries, source, fresh)
     return output
 

@@ -4,7 +4,7 @@ from .counts import connections_at, count_connections
 from .distributions import Distribution, ErdosRenyi, FixedFanIn, Uniform, distribution
 from .random import draw_seed, random_empty_positions
 from .sizes import Shape, index_dtype
-from .topology import Topology, TopologyChange, move_entries
+from .topology import Topology, TopologyChange
 
 __all__ = [
     "Distribution",
@@ -19,6 +19,5 @@ __all__ = [
     "distribution",
     "draw_seed",
     "index_dtype",
-    "move_entries",
     "random_empty_positions",
 ]

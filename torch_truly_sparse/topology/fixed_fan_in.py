@@ -1,4 +1,4 @@
-"""The inputs of units that all have the same number of them."""
+"""Topologies in which every output unit has the same number of inputs."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from torch import Tensor
 
 from .._arguments import as_int
 from .random import draw_seed
-from .sizes import check_size
+from .sizes import Shape, check_size, index_dtype
 
 
-def draw_inputs(
-    out_features: int, in_features: int, fan_in: int, *, generator: torch.Generator | None
-) -> Tensor:
+def draw_fixed_fan_in(shape: Shape, fan_in: int, *, generator: torch.Generator | None) -> Tensor:
     """Draw `fan_in` distinct inputs for each output unit, every choice equally likely.
 
     Args:
-        out_features: number of output units.
-        in_features: number of input units.
+        shape: (out_features, in_features).
         fan_in: number of inputs of every output unit, at most in_features.
         generator: source of randomness, or None for torch's default generator.
 
     Returns:
-        (out_features, fan_in) int64 on the CPU, increasing and distinct in each row.
+        (2, out_features * fan_in) indices of the narrowest dtype, sorted and unique, on the CPU.
 
     Raises:
         TypeError: `fan_in` is no int.
@@ -30,7 +27,8 @@ def draw_inputs(
 
     Cost: O(out_features fan_in) memory and random numbers, and the time to sort each row.
     """
-    check_size((out_features, in_features))
+    check_size(shape)
+    out_features, in_features = shape
     fan_in = as_int(fan_in, "fan_in")
     if not 0 <= fan_in <= in_features:
         raise ValueError(
@@ -39,12 +37,17 @@ def draw_inputs(
     # A stream of its own on the CPU, whatever the device of the generator.
     stream = torch.Generator().manual_seed(draw_seed(generator))
     if fan_in <= in_features // 2:
-        return _distinct(out_features, in_features, fan_in, stream)
-    # Fewer to draw, and fewer collisions, among the absent ones. The table has under 2 nnz bytes.
-    absent = _distinct(out_features, in_features, in_features - fan_in, stream)
-    present = torch.ones((out_features, in_features), dtype=torch.bool, device="cpu")
-    positions = present.scatter_(1, absent, False).flatten().nonzero().squeeze(1)
-    return positions.remainder_(max(in_features, 1)).view(out_features, fan_in)
+        columns = _distinct(out_features, in_features, fan_in, stream)
+    else:  # fewer to draw, and fewer collisions, among the absent ones
+        absent = _distinct(out_features, in_features, in_features - fan_in, stream)
+        present = torch.ones(shape, dtype=torch.bool, device="cpu")  # under 2 nnz bytes
+        positions = present.scatter_(1, absent, False).flatten().nonzero().squeeze(1)
+        columns = positions.remainder_(max(in_features, 1)).view(out_features, fan_in)
+    dtype = index_dtype(shape, columns.numel())
+    indices = torch.empty((2, columns.numel()), dtype=dtype, device="cpu")
+    indices[0].view(columns.shape).copy_(torch.arange(out_features, device="cpu").unsqueeze(1))
+    indices[1].copy_(columns.flatten())
+    return indices
 
 
 def _distinct(rows: int, population: int, count: int, stream: torch.Generator) -> Tensor:

@@ -22,7 +22,7 @@ from ..ops import (
     transpose,
 )
 from .counts import count_connections
-from .fixed_fan_in import draw_inputs
+from .fixed_fan_in import draw_fixed_fan_in
 from .random import draw_seed
 from .sizes import Shape, check_size, index_dtype
 
@@ -113,14 +113,8 @@ class Topology:
                 raise TypeError(
                     "exactly one of `density`, `epsilon`, `nnz` and `fan_in` must be given"
                 )
-            columns = draw_inputs(out_features, in_features, fan_in, generator=generator)
-            dtype = index_dtype(shape, columns.numel())
             with torch.inference_mode(False):
-                indices = torch.empty((2, columns.numel()), dtype=dtype, device="cpu")
-                units = torch.arange(out_features, device="cpu").unsqueeze(1)
-                indices[0].view(columns.shape).copy_(units)
-                indices[1].copy_(columns.flatten())
-            return cls(indices, shape)
+                return cls(draw_fixed_fan_in(shape, fan_in, generator=generator), shape)
         count = count_connections(
             out_features, in_features, density=density, epsilon=epsilon, nnz=nnz
         )
@@ -431,14 +425,7 @@ class TopologyChange(NamedTuple):
 
         Cost: O(nnz).
         """
-        return move_entries(entries, self.source, fresh)
-
-
-def move_entries(entries: Tensor, source: Tensor, fresh: Tensor | float) -> Tensor:
-    """Do as `TopologyChange.move` says, where the next topology itself is no longer held."""
-    if not isinstance(fresh, Tensor):
-        fresh = torch.full((), fresh, dtype=entries.dtype, device=entries.device)
-    return move(entries, source, fresh)
+        return move(entries, self.source, fresh)
 
 
 def _parts(indices: Tensor, shape: Shape, row_pointers: Tensor) -> CsrParts:
