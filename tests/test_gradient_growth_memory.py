@@ -1,15 +1,17 @@
 """Growth by gradient takes memory for the connections, never for a dense gradient."""
 
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from oracles import run_python
 
 GROWTH_BY_GRADIENT = """
 import re, sys
 from pathlib import Path
 import torch
 import torch_truly_sparse as tts
+torch.manual_seed(0)
 
 def status(key):  # in MB
     return int(re.search(key + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
@@ -36,9 +38,8 @@ print(status("VmHWM") - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory from /proc")
-def test_growth_by_gradient_makes_no_dense_gradient() -> None:
-    program = [sys.executable, "-c", GROWTH_BY_GRADIENT]
-    run = subprocess.run(program, check=False, capture_output=True, text=True)
+def test_growth_by_gradient_makes_no_dense_gradient(tmp_path: Path) -> None:
+    run = run_python("-c", GROWTH_BY_GRADIENT, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     exact, candidates = map(float, run.stdout.split())
     assert exact < 40  # 10,000 x 10,000: a dense gradient would take 400
