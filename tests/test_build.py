@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from oracles import run_python
+from processes import run_python
 
 ROOT = Path(__file__).parent.parent
 GOOD = "int number_{} = 1;\n"

@@ -11,6 +11,7 @@ import re, sys
 from pathlib import Path
 import torch
 import torch_truly_sparse as tts
+torch.manual_seed(0)
 
 def status(key):  # in MB
     return int(re.search(key + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
