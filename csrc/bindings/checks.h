@@ -11,6 +11,7 @@
 #include <string>
 
 #include "../kernels/half.h"
+#include "../kernels/views.h"
 #include "outputs.h"
 
 namespace tts {
@@ -103,6 +104,20 @@ const T* data(const Tensor& tensor) {
 template <class T>
 T* mutable_data(const Tensor& tensor) {
   return static_cast<T*>(tensor.mutable_data_ptr());
+}
+
+// The coordinates (2, nnz) of a topology: contiguous, output units above input units.
+inline Tensor prepared_indices(const Tensor& indices) {
+  Tensor contiguous = prepared(indices, "indices", 2);
+  check_size(contiguous.size(0), 2, "indices", "output units, input units");
+  return contiguous;
+}
+
+// What kernels take of prepared indices, of a matrix (rows, columns).
+template <class I>
+CooView<I> coordinates(const Tensor& indices, int64_t rows, int64_t columns) {
+  const I* row = data<I>(indices);
+  return {row, row + indices.size(1), indices.size(1), rows, columns};
 }
 
 // The type in which activations of a type are summed, and in which weights come with them.

@@ -11,18 +11,18 @@ namespace tts {
 namespace {
 
 template <class I>
-std::string describe(const Verdict& verdict, const I* row, const I* col, int64_t out_features,
-                     int64_t in_features) {
+std::string describe(const Verdict& verdict, const CooView<I>& w) {
   const int64_t k = verdict.position;
+  const I *row = w.row, *col = w.col;
   const std::string at = "`indices[:, " + std::to_string(k) + "]` is (" + std::to_string(row[k]) +
                          ", " + std::to_string(col[k]) + ")";
   switch (verdict.defect) {
     case Defect::row_range:
       return at + ", whose output unit is outside [0, out_features) = [0, " +
-             std::to_string(out_features) + ")";
+             std::to_string(w.rows) + ")";
     case Defect::column_range:
       return at + ", whose input unit is outside [0, in_features) = [0, " +
-             std::to_string(in_features) + ")";
+             std::to_string(w.columns) + ")";
     case Defect::order:
       return "`indices` must be sorted by output unit, then input unit, but " + at + " after (" +
              std::to_string(row[k - 1]) + ", " + std::to_string(col[k - 1]) +
@@ -33,27 +33,23 @@ std::string describe(const Verdict& verdict, const I* row, const I* col, int64_t
 }
 
 Tensor compress_indices(const Tensor& indices, int64_t out_features, int64_t in_features) {
-  const Tensor contiguous = prepared(indices, "indices", 2);
-  check_size(contiguous.size(0), 2, "indices", "output units, input units");
+  const Tensor contiguous = prepared_indices(indices);
   if (out_features < 0) refuse("`out_features` must not be negative");
   if (in_features < 0) refuse("`in_features` must not be negative");
   const int64_t nnz = contiguous.size(1);
   Tensor crow = fresh({out_features + 1}, ScalarType::Long);
   for_index_type(contiguous, "indices", [&](auto index) {
     using I = decltype(index);
-    const I* row = contiguous.const_data_ptr<I>();
-    const I* col = row + nnz;
+    const CooView<I> w = coordinates<I>(contiguous, out_features, in_features);
     const Isa isa = active_isa();
     const bool valid = parallel_pieces(nnz, nnz, [&](int64_t begin, int64_t end) {
-      return run<IsOrdered<I>>(isa, row, col, begin, end, out_features, in_features);
+      return run<IsOrdered<I>>(isa, w, Range{begin, end});
     });
-    if (!valid)
-      refuse(describe(check_order(row, col, 0, nnz, out_features, in_features), row, col,
-                      out_features, in_features));
+    if (!valid) refuse(describe(check_order(w, {0, nnz}), w));
     auto* out = mutable_data<int64_t>(crow);
-    if (nnz == 0) compress(row, 0, 0, 0, out_features, out);
+    if (nnz == 0) compress(w, {0, 0}, out);
     parallel_pieces(nnz, nnz, [&](int64_t begin, int64_t end) {
-      compress(row, begin, end, nnz, out_features, out);
+      compress(w, {begin, end}, out);
       return true;
     });
   });

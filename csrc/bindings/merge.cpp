@@ -35,17 +35,17 @@ void check_regrown(const int64_t* regrown, int64_t count, uint64_t population) {
 
 // Pieces are ranges of the present connections; each takes the regrown positions up to its end.
 template <class I, class J>
-void merge_all(const I* row, const I* col, const uint8_t* dropped, int64_t nnz,
+void merge_all(const CooView<I>& w, const uint8_t* dropped,
                const std::vector<int64_t>& dropped_before, const int64_t* regrown, int64_t count,
-               int64_t rows, int64_t columns, int64_t total, J* out, J* source) {
-  const auto pieces = static_cast<size_t>(std::max<int64_t>(pieces_of(nnz), 1));
+               int64_t total, const Merged<J>& out) {
+  const auto pieces = static_cast<size_t>(std::max<int64_t>(pieces_of(w.nnz), 1));
   std::vector<uint64_t> bound(pieces + 1);  // the positions of a piece lie from here to the next
   std::vector<int64_t> first(pieces + 1);   // regrown position that it begins with
-  bound[pieces] = static_cast<uint64_t>(rows) * static_cast<uint64_t>(columns);
+  bound[pieces] = static_cast<uint64_t>(w.rows) * static_cast<uint64_t>(w.columns);
   first[pieces] = count;
   for (size_t piece = 1; piece < pieces; ++piece) {
     const auto at = static_cast<int64_t>(piece) * piece_length;
-    bound[piece] = position_of(row[at], col[at], columns);
+    bound[piece] = position_of(w.row[at], w.col[at], w.columns);
     first[piece] = std::lower_bound(regrown, regrown + count, bound[piece],
                                     [](int64_t position, uint64_t limit) {
                                       return static_cast<uint64_t>(position) < limit;
@@ -56,13 +56,14 @@ void merge_all(const I* row, const I* col, const uint8_t* dropped, int64_t nnz,
   std::vector<MergeDefect> defects(pieces, MergeDefect::none);
   parallel_items(static_cast<int64_t>(pieces), available_threads(), [&](int64_t item, int64_t) {
     const auto piece = static_cast<size_t>(item);
-    const int64_t begin = item * piece_length, end = std::min(begin + piece_length, nnz);
+    const int64_t begin = item * piece_length, end = std::min(begin + piece_length, w.nnz);
     const int64_t to = begin - dropped_before[piece] + first[piece];
     const int64_t after =
         piece + 1 == pieces ? total : end - dropped_before[piece + 1] + first[piece + 1];
-    defects[piece] = merge_piece(row, col, dropped, begin, end, regrown, first[piece],
-                                 first[piece + 1], rows, columns, bound[piece], bound[piece + 1],
-                                 to, after - to, out, out + total, source);
+    const MergePiece part{{begin, end}, {first[piece], first[piece + 1]},
+                          bound[piece], bound[piece + 1],
+                          to,           after - to};
+    defects[piece] = merge_piece(w, dropped, regrown, part, out);
     return true;
   });
   for (const MergeDefect defect : defects)
@@ -72,8 +73,7 @@ void merge_all(const I* row, const I* col, const uint8_t* dropped, int64_t nnz,
 std::tuple<Tensor, Tensor> merge(const Tensor& indices, const Tensor& dropped,
                                  const Tensor& regrown, int64_t survivors, int64_t out_features,
                                  int64_t in_features, bool narrow) {
-  const Tensor present = prepared(indices, "indices", 2);
-  check_size(present.size(0), 2, "indices", "output units, input units");
+  const Tensor present = prepared_indices(indices);
   const Tensor gone = prepared(dropped, "dropped", 1, ScalarType::Bool);
   const Tensor added = prepared(regrown, "regrown", 1, ScalarType::Long);
   const int64_t nnz = present.size(1), count = added.numel();
@@ -95,9 +95,10 @@ std::tuple<Tensor, Tensor> merge(const Tensor& indices, const Tensor& dropped,
     using I = decltype(index);
     for_index_type(next, "indices", [&](auto narrowed) {
       using J = decltype(narrowed);
-      merge_all(data<I>(present), data<I>(present) + nnz, data<uint8_t>(gone), nnz, before,
-                data<int64_t>(added), count, out_features, in_features, total,
-                mutable_data<J>(next), mutable_data<J>(source));
+      auto* rows = mutable_data<J>(next);
+      merge_all(coordinates<I>(present, out_features, in_features), data<uint8_t>(gone), before,
+                data<int64_t>(added), count, total,
+                Merged<J>{rows, rows + total, mutable_data<J>(source)});
     });
   });
   return {next, source};

@@ -14,8 +14,7 @@ namespace {
 
 Tensor to_positions(const Tensor& indices, const std::optional<Tensor>& dropped, int64_t count,
                     int64_t in_features) {
-  const Tensor contiguous = prepared(indices, "indices", 2);
-  check_size(contiguous.size(0), 2, "indices", "output units, input units");
+  const Tensor contiguous = prepared_indices(indices);
   const int64_t nnz = contiguous.size(1);
   const Tensor mask = dropped ? prepared(*dropped, "dropped", 1, ScalarType::Bool) : contiguous;
   const uint8_t* masked = dropped ? data<uint8_t>(mask) : nullptr;
@@ -28,14 +27,14 @@ Tensor to_positions(const Tensor& indices, const std::optional<Tensor>& dropped,
   Tensor positions = fresh({count}, ScalarType::Long);
   for_index_type(contiguous, "indices", [&](auto index) {
     using I = decltype(index);
-    const I* row = data<I>(contiguous);
+    const CooView<I> w = coordinates<I>(contiguous, 0, in_features);  // its height plays no part
     auto* out = mutable_data<int64_t>(positions);
-    for_each_piece(
-        nnz, available_threads(), [&](int64_t begin, int64_t end, int64_t piece, int64_t) {
-          const int64_t to = begin - before[static_cast<size_t>(piece)];
-          unmasked_positions(row, row + nnz, masked, begin, end, in_features, count - to, out + to);
-          return true;
-        });
+    for_each_piece(nnz, available_threads(),
+                   [&](int64_t begin, int64_t end, int64_t piece, int64_t) {
+                     const int64_t to = begin - before[static_cast<size_t>(piece)];
+                     unmasked_positions(w, masked, {begin, end}, count - to, out + to);
+                     return true;
+                   });
   });
   return positions;
 }

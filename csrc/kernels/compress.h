@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "simd.h"
+#include "views.h"
 
 namespace tts {
 
@@ -17,38 +18,41 @@ struct Verdict {
   int64_t position;  // of the first offending nonzero
 };
 
-// Checks entries [begin, end) of (row[k], col[k]): in range, sorted by (row, column), unique.
-// Entry `begin` is compared with its predecessor, too.
-// Reads row and col only within [max(begin - 1, 0), end). Cost: O(end - begin).
+// Checks nonzeros `part` of w: in range, sorted by (row, column), unique. The first one is compared
+// with its predecessor, too.
+// Reads the coordinates only within [max(part.begin - 1, 0), part.end).
+// Cost: O(part.end - part.begin).
 template <class I>
-Verdict check_order(const I* row, const I* col, int64_t begin, int64_t end, int64_t rows,
-                    int64_t columns) {
-  for (int64_t k = begin; k < end; ++k) {
-    if (row[k] < 0 || row[k] >= rows) return {Defect::row_range, k};
-    if (col[k] < 0 || col[k] >= columns) return {Defect::column_range, k};
+Verdict check_order(const CooView<I>& w, Range part) {
+  const I *row = w.row, *col = w.col;
+  for (int64_t k = part.begin; k < part.end; ++k) {
+    if (row[k] < 0 || row[k] >= w.rows) return {Defect::row_range, k};
+    if (col[k] < 0 || col[k] >= w.columns) return {Defect::column_range, k};
     if (k == 0) continue;
     if (row[k] < row[k - 1] || (row[k] == row[k - 1] && col[k] < col[k - 1]))
       return {Defect::order, k};
     if (row[k] == row[k - 1] && col[k] == col[k - 1]) return {Defect::duplicate, k};
   }
-  return {Defect::none, end};
+  return {Defect::none, part.end};
 }
 
 // Whether check_order finds nothing: the same checks as one loop that the compiler vectorises.
 template <class I>
 struct IsOrdered {
   template <int Bytes>
-  static TTS_INLINE bool apply(const I* row, const I* col, int64_t begin, int64_t end, int64_t rows,
-                               int64_t columns) {
+  static TTS_INLINE bool apply(const CooView<I>& w, Range part) {
+    const I *row = w.row, *col = w.col;
+    int64_t begin = part.begin;
+    const int64_t end = part.end;
     if (begin >= end) return true;
     if (begin == 0) {
-      if (check_order(row, col, 0, 1, rows, columns).defect != Defect::none) return false;
+      if (check_order(w, {0, 1}).defect != Defect::none) return false;
       begin = 1;
     }
     using U = std::make_unsigned_t<I>;
     constexpr auto most = static_cast<uint64_t>(std::numeric_limits<I>::max()) + 1;
-    const auto row_limit = static_cast<U>(std::min(static_cast<uint64_t>(rows), most));
-    const auto column_limit = static_cast<U>(std::min(static_cast<uint64_t>(columns), most));
+    const auto row_limit = static_cast<U>(std::min(static_cast<uint64_t>(w.rows), most));
+    const auto column_limit = static_cast<U>(std::min(static_cast<uint64_t>(w.columns), most));
     U wrong = 0;
     for (int64_t k = begin; k < end; ++k) {
       const U outside =
@@ -60,18 +64,18 @@ struct IsOrdered {
   }
 };
 
-// crow[r] = number of entries in rows before r, for the rows r that entries [begin, end) close:
-// those after the row of entry begin - 1, up to that of entry end - 1. The last part, which ends
-// with entry nnz, closes all that are left.
-//   row (nnz) sorted, in [0, rows); crow (rows + 1). Parts may run side by side.
-// Cost: O(end - begin + the rows closed).
+// crow[r] = number of nonzeros in rows before r, for the rows r that nonzeros `part` close: those
+// after the row of nonzero part.begin - 1, up to that of nonzero part.end - 1. The last part, which
+// ends with nonzero nnz, closes all that are left.
+//   w has passed check_order; crow (rows + 1). Parts may run side by side.
+// Cost: O(part.end - part.begin + the rows closed).
 template <class I>
-void compress(const I* row, int64_t begin, int64_t end, int64_t nnz, int64_t rows, int64_t* crow) {
-  int64_t r = begin == 0 ? 0 : static_cast<int64_t>(row[begin - 1]) + 1;
-  for (int64_t k = begin; k < end; ++k)
-    while (r <= row[k]) crow[r++] = k;
-  if (end == nnz)
-    while (r <= rows) crow[r++] = nnz;
+void compress(const CooView<I>& w, Range part, int64_t* crow) {
+  int64_t r = part.begin == 0 ? 0 : static_cast<int64_t>(w.row[part.begin - 1]) + 1;
+  for (int64_t k = part.begin; k < part.end; ++k)
+    while (r <= w.row[k]) crow[r++] = k;
+  if (part.end == w.nnz)
+    while (r <= w.rows) crow[r++] = w.nnz;
 }
 
 }  // namespace tts

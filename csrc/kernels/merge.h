@@ -11,26 +11,40 @@ namespace tts {
 // What is wrong with the connections that are to be merged.
 enum class MergeDefect { none, range, order, duplicate };
 
-// One piece of a merge: connections [begin, end) of the present topology, without the masked ones,
-// and regrown positions [first, last), both increasing, go to out_row, out_col and source from
-// entry `to` on. source[j] says where entry j comes from: the number i of a connection of the
-// present topology, or ~g for the regrown position number g.
-//   row, col of the present topology, a matrix of rows x columns, columns >= 1
-//   room: entries that the outputs hold from `to` on; no more are written
-//   least, most: the positions of this piece are to lie in [least, most)
+// A part of a merge, which other parts run beside.
+struct MergePiece {
+  Range present;         // its connections of the present topology
+  Range regrown;         // its regrown positions
+  uint64_t least, most;  // its positions are to lie in [least, most)
+  int64_t to, room;      // its entries of the result: those from `to` on, and no more than `room`
+};
+
+// The result of a merge, each (total): coordinates, and where each connection comes from, which is
+// the number i of a connection of the present topology, or ~g for the regrown position number g.
+template <class J>
+struct Merged {
+  J *row, *col, *source;
+};
+
+// Merges the connections of one piece, without the masked ones, and its regrown positions, both
+// increasing, into one increasing order.
+//   w     the present topology, columns >= 1; mask (nnz)
 // Nothing aliases. Checks that coordinates are in range and the result strictly increasing.
-// Cost: O(end - begin + last - first).
+// Cost: O(connections and regrown positions of the piece).
 template <class I, class J>
-MergeDefect merge_piece(const I* row, const I* col, const uint8_t* mask, int64_t begin, int64_t end,
-                        const int64_t* regrown, int64_t first, int64_t last, int64_t rows,
-                        int64_t columns, uint64_t least, uint64_t most, int64_t to, int64_t room,
-                        J* out_row, J* out_col, J* source) {
+MergeDefect merge_piece(const CooView<I>& w, const uint8_t* mask, const int64_t* regrown,
+                        const MergePiece& piece, const Merged<J>& out) {
+  const I *row = w.row, *col = w.col;
+  const int64_t rows = w.rows, columns = w.columns, to = piece.to, room = piece.room;
+  const int64_t end = piece.present.end, last = piece.regrown.end;
+  int64_t begin = piece.present.begin;
+  uint64_t least = piece.least;
   constexpr int64_t block = 256;
   uint64_t kept[block], merged[2 * block];
   J kept_from[block], from[2 * block];
   RowFinder finder(columns);
   bool in_range = true, distinct = true, increasing = true;
-  int64_t done = 0, g = first;
+  int64_t done = 0, g = piece.regrown.begin;
 
   while (begin < end || g < last) {
     int64_t packed = 0;
@@ -71,15 +85,15 @@ MergeDefect merge_piece(const I* row, const I* col, const uint8_t* mask, int64_t
       for (int64_t i = 0; i < n; ++i) {
         increasing &= merged[i] >= least;
         least = merged[i] + 1;  // that the next position may have
-        finder.split(merged[i], out_row + to + done + i, out_col + to + done + i);
+        finder.split(merged[i], out.row + to + done + i, out.col + to + done + i);
       }
-      std::copy(from, from + n, source + to + done);
+      std::copy(from, from + n, out.source + to + done);
       done += n;
     } while (s < packed);
   }
   if (!in_range) return MergeDefect::range;
   if (!distinct) return MergeDefect::duplicate;
-  increasing &= least <= most && done == room;
+  increasing &= least <= piece.most && done == room;
   return increasing ? MergeDefect::none : MergeDefect::order;
 }
 

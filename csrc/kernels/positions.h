@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "views.h"
+
 namespace tts {
 
 // The position of an entry. Unsigned, so that coordinates of any content are harmless.
@@ -12,18 +14,18 @@ inline uint64_t position_of(I row, I col, int64_t columns) {
   return static_cast<uint64_t>(row) * static_cast<uint64_t>(columns) + static_cast<uint64_t>(col);
 }
 
-// Writes the positions of those of entries [begin, end) that are not masked, in order, and at most
-// `room` of them. mask may be null. Nothing aliases. Returns how many there are.
+// Writes the positions of those of the nonzeros `part` of w that are not masked, in order, and at
+// most `room` of them. mask (nnz) may be null. Nothing aliases. Returns how many there are.
 template <class I>
-int64_t unmasked_positions(const I* row, const I* col, const uint8_t* mask, int64_t begin,
-                           int64_t end, int64_t columns, int64_t room, int64_t* out) {
+int64_t unmasked_positions(const CooView<I>& w, const uint8_t* mask, Range part, int64_t room,
+                           int64_t* out) {
   constexpr int64_t block = 256;
   int64_t buffer[block], written = 0;
-  for (int64_t first = begin; first < end; first += block) {
-    const int64_t last = std::min(end, first + block);
+  for (int64_t first = part.begin; first < part.end; first += block) {
+    const int64_t last = std::min(part.end, first + block);
     int64_t packed = 0;
     for (int64_t i = first; i < last; ++i) {
-      buffer[packed] = static_cast<int64_t>(position_of(row[i], col[i], columns));
+      buffer[packed] = static_cast<int64_t>(position_of(w.row[i], w.col[i], w.columns));
       packed += mask == nullptr || mask[i] == 0;
     }
     packed = std::min(packed, room - written);

@@ -10,6 +10,15 @@ struct Range {
   int64_t begin, end;
 };
 
+// The coordinates of the nonzeros of a matrix (rows, columns): nonzero k lies at (row[k], col[k]).
+// The extents are to be trusted and the contents are not.
+template <class I>
+struct CooView {
+  const I* row;  // (nnz), each to lie in [0, rows)
+  const I* col;  // (nnz), each to lie in [0, columns)
+  int64_t nnz, rows, columns;
+};
+
 // A sparse matrix (rows, columns) in compressed rows: its nonzeros [crow[r], crow[r + 1]) lie in
 // row r. The extents are to be trusted and the contents are not: whoever loads a row pointer or a
 // column checks it (bounds.h). T is void where only the pattern is read.
