@@ -220,7 +220,7 @@ class Topology:
     def indices(self) -> Tensor:
         """The coordinates (2, nnz), int32 where the sizes fit, otherwise int64.
 
-        They must not be written to. Row 0 holds output units, row 1 input units. The coordinates are
+        Do not write to them. Row 0 holds output units, row 1 input units. The coordinates are
         sorted by output unit, then input unit, and are unique.
 
         Raises:
