@@ -17,8 +17,8 @@ struct Verdict {
   int64_t position;  // of the first offending nonzero
 };
 
-// Checks entries [begin, end) of (row[k], col[k]): in range, sorted by (row, column), unique.
-// Entry `begin` is compared with its predecessor, too.
+// Checks that entries [begin, end) of (row[k], col[k]) are in range, sorted by (row, column) and
+// unique. Entry `begin` is compared with its predecessor, too.
 // Reads row and col only within [max(begin - 1, 0), end). Cost: O(end - begin).
 template <class I>
 Verdict check_order(const I* row, const I* col, int64_t begin, int64_t end, int64_t rows,
@@ -34,7 +34,8 @@ Verdict check_order(const I* row, const I* col, int64_t begin, int64_t end, int6
   return {Defect::none, end};
 }
 
-// Whether check_order finds nothing: the same checks as one loop that the compiler vectorises.
+// Returns whether check_order would find no defect. This loop makes the same checks in a form that
+// the compiler vectorises. Cost: O(end - begin).
 template <class I>
 struct IsOrdered {
   template <int Bytes>
@@ -60,11 +61,10 @@ struct IsOrdered {
   }
 };
 
-// crow[r] = number of entries in rows before r, for the rows r that entries [begin, end) close:
-// those after the row of entry begin - 1, up to that of entry end - 1. The last part, which ends
-// with entry nnz, closes all that are left.
-//   row (nnz) sorted, in [0, rows); crow (rows + 1). Parts may run side by side.
-// Cost: O(end - begin + the rows closed).
+// crow[r] = number of entries in rows before r, for every r after the row of entry begin - 1, up to
+// the row of entry end - 1. The call with end == nnz also writes all later pointers.
+//   row (nnz) sorted, in [0, rows); crow (rows + 1). Calls for disjoint parts may run in parallel.
+// Cost: O(end - begin + the pointers written).
 template <class I>
 void compress(const I* row, int64_t begin, int64_t end, int64_t nnz, int64_t rows, int64_t* crow) {
   int64_t r = begin == 0 ? 0 : static_cast<int64_t>(row[begin - 1]) + 1;

@@ -1,4 +1,4 @@
-// Survivors and regrown connections in one sorted order.
+// Merges the surviving and the regrown connections of a topology into one sorted order.
 #pragma once
 
 #include <algorithm>
@@ -8,17 +8,18 @@
 
 namespace tts {
 
-// What is wrong with the connections that are to be merged.
+// A defect of the connections to be merged.
 enum class MergeDefect { none, range, order, duplicate };
 
-// One piece of a merge: connections [begin, end) of the present topology, without the masked ones,
-// and regrown positions [first, last), both increasing, go to out_row, out_col and source from
-// entry `to` on. source[j] says where entry j comes from: the number i of a connection of the
-// present topology, or ~g for the regrown position number g.
-//   row, col of the present topology, a matrix of rows x columns, columns >= 1
-//   room: entries that the outputs hold from `to` on; no more are written
-//   least, most: the positions of this piece are to lie in [least, most)
-// Nothing aliases. Checks that coordinates are in range and the result strictly increasing.
+// Merges one piece: writes the unmasked ones of connections [begin, end) of the present topology
+// and the regrown positions [first, last), both increasing, to out_row, out_col and source, from
+// entry `to` on. source[j] = i if entry j is connection i of the present topology, ~g if it is
+// regrown position g.
+//   row, col: the present topology, a matrix of rows x columns, columns >= 1
+//   mask: not 0 for each connection to leave out
+//   room: number of entries that the outputs hold from `to` on; no more are written
+//   least, most: the positions of this piece must lie in [least, most)
+// Nothing aliases. Checks that coordinates are in range and that the result strictly increases.
 // Cost: O(end - begin + last - first).
 template <class I, class J>
 MergeDefect merge_piece(const I* row, const I* col, const uint8_t* mask, int64_t begin, int64_t end,
@@ -43,7 +44,7 @@ MergeDefect merge_piece(const I* row, const I* col, const uint8_t* mask, int64_t
     }
     int64_t s = 0;
     do {
-      // No branch here depends on the numbers; no step can pass the end of either side.
+      // No branch in this loop depends on the numbers; no step passes the end of either side.
       int64_t n = 0;
       const int64_t stop = std::min(last, g + block);
       while (s < packed && g < stop) {
@@ -70,7 +71,7 @@ MergeDefect merge_piece(const I* row, const I* col, const uint8_t* mask, int64_t
       if (n > room - done) return MergeDefect::order;
       for (int64_t i = 0; i < n; ++i) {
         increasing &= merged[i] >= least;
-        least = merged[i] + 1;  // that the next position may have
+        least = merged[i] + 1;  // the least value of the next position
         finder.split(merged[i], out_row + to + done + i, out_col + to + done + i);
       }
       std::copy(from, from + n, source + to + done);
