@@ -1,6 +1,6 @@
 """Checks of arguments that several parts share: each returns the checked value or raises.
 
-Every error names the argument, says what was expected and what came.
+Every error names the argument, says what was expected and what was given.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ _Kind = TypeVar("_Kind")
 
 
 def as_int(value: SupportsIndex | None, name: str, *, least: int | None = None) -> int:
-    """Return an int, or what stands for one (a NumPy integer, a tensor of one integer).
+    """Return an int argument; a NumPy integer or a tensor of one integer becomes an int.
 
     Args:
         value: the argument.
-        name: of the argument, for the error.
+        name: name of the argument, for the error.
         least: the smallest value allowed, or None for no bound.
 
     Raises:
-        TypeError: the value is no integer; bool is not taken for one.
+        TypeError: the value is not an integer; a bool does not count as one.
         ValueError: the value is below `least`.
     """
     if not isinstance(value, bool) and isinstance(value, SupportsIndex):
         try:
             number = operator.index(value)
-        except TypeError:  # an array, or a tensor of something else
+        except TypeError:  # an array, or a tensor of no single integer
             pass
         else:
             if least is not None and number < least:
@@ -42,24 +42,24 @@ def as_int(value: SupportsIndex | None, name: str, *, least: int | None = None) 
 
 
 def as_float(value: SupportsFloat | None, name: str) -> float:
-    """Return a float, or what stands for one (a number of NumPy, a tensor of one number).
+    """Return a float argument; a NumPy number or a tensor of one number becomes a float.
 
     Raises:
-        TypeError: the value is no number; bool is not taken for one.
+        TypeError: the value is not a number; a bool does not count as one.
     """
     if not isinstance(value, bool) and isinstance(value, SupportsFloat):
         try:
             return float(value)
-        except (TypeError, ValueError, RuntimeError):  # an array or a tensor of several
+        except (TypeError, ValueError, RuntimeError):  # an array or a tensor of several numbers
             pass
     raise TypeError(f"`{name}` must be a number, got {type(value).__name__}")
 
 
 def as_fraction(value: SupportsFloat | None, name: str) -> float:
-    """Return a number in [0, 1]: a density, or a share of the connections.
+    """Return a number in [0, 1]: a density, or a fraction of the connections.
 
     Raises:
-        TypeError: the value is no number.
+        TypeError: the value is not a number.
         ValueError: the value lies outside [0, 1], or is NaN.
     """
     number = as_float(value, name)
@@ -72,7 +72,7 @@ def as_scale(value: SupportsFloat | None, name: str) -> float:
     """Return a finite number of at least 0.
 
     Raises:
-        TypeError: the value is no number.
+        TypeError: the value is not a number.
         ValueError: the value is negative, infinite or NaN.
     """
     number = as_float(value, name)
@@ -98,7 +98,7 @@ def check_tensor(given: Any, name: str, shape: tuple[int, ...]) -> Tensor:
     """Return a tensor of the given shape.
 
     Raises:
-        TypeError: the value is no tensor.
+        TypeError: the value is not a tensor.
         ValueError: the tensor has another shape.
     """
     if not isinstance(given, Tensor):
@@ -126,13 +126,13 @@ def as_instance(
 
     Args:
         value: the argument.
-        name: of the argument, for the error.
+        name: name of the argument, for the error.
         kind: the class.
-        named: the objects that can be asked for by name.
+        named: the objects that have a name.
 
     Raises:
         TypeError: the value is neither a name nor an object of the class.
-        ValueError: there is no such name.
+        ValueError: no object has this name.
     """
     if isinstance(value, str):
         if value not in named:

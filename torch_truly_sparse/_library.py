@@ -17,7 +17,7 @@ _REMEDY = (
 
 
 def _hidden_installation() -> Path | None:
-    """Find an installed package that this folder, which comes first on `sys.path`, hides."""
+    """Return the installed package that this folder hides by coming first on `sys.path`, if any."""
     for entry in sys.path:
         package = Path(entry) / _PATH.parent.name
         if (package / _PATH.name).is_file():
@@ -48,18 +48,18 @@ operators = torch.ops.torch_truly_sparse
 
 
 def active_isa() -> str:
-    """Name the instruction set that the kernels run in.
+    """Return the name of the instruction set that the kernels use.
 
     The widest set of this CPU is chosen once, at import. The environment variable
     `TORCH_TRULY_SPARSE_ISA` overrides it: `scalar` (the baseline of the architecture), `avx2`,
     `avx512`; `neon` on Arm.
 
     Returns:
-        One of these names.
+        `"scalar"`, `"avx2"`, `"avx512"` or `"neon"`.
 
     Raises:
-        ValueError: the variable names an unknown instruction set, or one that this CPU lacks.
-            As the choice is made at import, importing the package raises it.
+        ValueError: the variable names an unknown instruction set, or one that this CPU lacks. The
+            choice is made at import, so that importing the package raises this error.
     """
     name: str = operators.active_isa()
     return name

@@ -1,6 +1,6 @@
 """Modules of a model by name, and globs that choose among them.
 
-A glob means one thing everywhere: the modules whose name it matches, and all that is inside them.
+Everywhere, a glob selects the modules whose name it matches, and every module inside them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 class ModuleNames:
-    """Every name of every module of a model; a module used in several places has several.
+    """Every name of every module of a model; a module used in several places has several names.
 
     Args:
-        model: the module to search. What wraps the whole of it has no part in the names.
+        model: the module to search. Wrappers around the whole model add nothing to the names.
 
     Raises:
-        TypeError: `model` is no module.
+        TypeError: `model` is not an `nn.Module`.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -41,7 +41,7 @@ class ModuleNames:
         return self._names[module][0]
 
     def matched(self, module: nn.Module, glob: str) -> bool:
-        """Say whether a glob matches a name of the module, or of a module that holds it."""
+        """Return whether a glob matches a name of the module, or of a module that contains it."""
         return any(
             fnmatchcase(name[:end], glob)
             for name in self._names[module]
@@ -59,7 +59,7 @@ class ModuleNames:
             layers: modules of the model.
 
         Raises:
-            ValueError: a glob matches none of them.
+            ValueError: a glob matches none of the layers.
         """
         layers = list(layers)
         for glob in globs:
@@ -74,7 +74,7 @@ class ModuleNames:
         """Return the layers that no glob of the argument `exclude` matches, in their order.
 
         Raises:
-            TypeError: `exclude` is no list of globs.
+            TypeError: `exclude` is not a list of globs.
             ValueError: a glob matches none of the layers.
         """
         layers, globs = list(layers), as_globs("exclude", exclude)
@@ -86,7 +86,7 @@ def as_globs(argument: str, globs: Iterable[str]) -> tuple[str, ...]:
     """Return globs as a tuple.
 
     Raises:
-        TypeError: the argument is a bare string, or not iterable, or holds what is no string.
+        TypeError: the argument is a single string, is not iterable, or holds anything but strings.
     """
     if isinstance(globs, str):
         raise TypeError(f"`{argument}` must be a list of globs; write [{globs!r}]")

@@ -1,7 +1,7 @@
 """Every function of torch that is not public and that this package relies on, in one place.
 
-`tests/test_torch_internals.py` says of each what it stands for here: a torch that changes one of
-them fails there, and not in a number.
+`tests/test_torch_internals.py` tests what this package expects of each function: a version of torch
+that changes one fails in that test, instead of giving wrong results in silence.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 any_autocast_enabled = torch._C._is_any_autocast_enabled
-"""Whether `torch.autocast` is on for any device: one cheap question before the dearer ones."""
+"""Whether `torch.autocast` is on for any device: a cheap test before the expensive ones."""
 
 current_backward = torch._C._current_graph_task_id
 """A number for the backward pass that runs now on this thread; -1 outside of one."""
@@ -30,7 +30,7 @@ def transforms_active() -> bool:
 def version_of(tensor: Tensor) -> int:
     """Return how often a tensor was changed in place; 0 where torch does not count (inference).
 
-    Compiled code cannot ask for it.
+    Compiled code cannot read this number.
     """
     return 0 if tensor.is_inference() else tensor._version
 

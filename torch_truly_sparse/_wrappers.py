@@ -1,4 +1,4 @@
-"""What `torch.compile` and `DistributedDataParallel` put around a model."""
+"""The wrappers that `torch.compile` and `DistributedDataParallel` put around a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside all that wraps the whole of it, in any order; a bare one as it is."""
+    """Return the model without the wrappers around the whole of it, in whatever order they are."""
     while True:
         if isinstance(model, DistributedDataParallel):
             model = model.module
@@ -34,19 +34,19 @@ def data_parallel_parts(model: nn.Module) -> dict[str, DistributedDataParallel]:
 
 
 def check_not_data_parallel(model: nn.Module, remedy: str) -> None:
-    """Raise where the model, or a part of it, is in `DistributedDataParallel`.
+    """Raise a TypeError if the model or a part of it is wrapped in `DistributedDataParallel`.
 
     Args:
         model: any module.
-        remedy: what to do then, as the end of a sentence.
+        remedy: what the user can do about it; the end of the error text.
 
     Raises:
-        TypeError: a wrapper is there.
+        TypeError: the model contains such a wrapper.
     """
     if data_parallel_parts(model):
         raise TypeError(f"`model` is in DistributedDataParallel, or a part of it is: {remedy}")
 
 
 def is_compiled(model: nn.Module) -> bool:
-    """Say whether a module is what `torch.compile` put around another one."""
+    """Return whether a module is the wrapper that `torch.compile` puts around another module."""
     return "_orig_mod" in model._modules

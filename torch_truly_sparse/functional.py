@@ -27,19 +27,20 @@ def sparse_linear(
             dimensions.
         topology: where W (out_features, in_features) has its nonzeros.
         values: (nnz,) in the order of the topology, float64 with a float64 input, float32 with any
-            other; sums are made in it.
+            other; sums are computed in the dtype of `values`.
         bias: (out_features,) of the dtype of `values`, or None.
 
     Returns:
-        (*, out_features) of the dtype of `input`, new memory. Within `torch.autocast`, of the
-        dtype that it asks for, as from `torch.nn.functional.linear`.
+        (*, out_features) of the dtype of `input`, new memory. Within `torch.autocast` the dtype is
+        that of the autocast, as with `torch.nn.functional.linear`.
 
     Raises:
         TypeError: a dtype does not fit.
         ValueError: a shape or a device does not fit, or the indices of the topology were changed
-            in place since it was made.
+            in place since the topology was made.
 
-    Cost: O(nnz batch) time. The topology derives what the product needs once, and keeps it.
+    Cost: O((nnz + in_features + out_features) batch) time. The topology derives its row pointers at
+    the first call, and keeps them.
 
     Example:
         >>> import torch
@@ -53,7 +54,7 @@ def sparse_linear(
             "`Topology.from_indices(indices, (out_features, in_features))`"
         )
     input = autocast(input)
-    indices = topology.indices  # raises where they were changed
+    indices = topology.indices  # raises if they were changed in place
     check_operands(input, values, bias, topology.shape, indices.shape[1])
     if indices.device != values.device:
         raise ValueError(
@@ -64,9 +65,9 @@ def sparse_linear(
 
 
 def autocast(input: Tensor) -> Tensor:
-    """Convert activations as `torch.autocast` does for `nn.Linear`; weights stay as they are."""
+    """Convert activations as `torch.autocast` does for `nn.Linear`; weights are not converted."""
     if not any_autocast_enabled() or not isinstance(input, Tensor):
-        return input  # first, for every call of eager training passes here
+        return input  # the cheap test comes first: every eager call passes here
     kind = input.device.type
     if input.is_meta or not torch.is_autocast_enabled(kind):
         return input
@@ -80,8 +81,8 @@ def check_operands(
 ) -> None:
     """Raise the errors that `sparse_linear` documents, for everything but the topology."""
     out_features, in_features = shape
-    # Every call of a layer passes here: what fits is found out in few steps, and what does not is
-    # looked at again to name it.
+    # Every call of a layer passes here. One condition of few steps says whether all operands fit;
+    # only where they do not are they examined again, to name the one that does not fit.
     if not (
         isinstance(input, Tensor)
         and isinstance(values, Tensor)
@@ -107,7 +108,7 @@ def check_operands(
 
 
 def _share_dtype(input: torch.dtype, values: torch.dtype) -> bool:
-    """Whether weights of one dtype can be applied to activations of another."""
+    """Return whether weights of dtype `values` can be applied to activations of dtype `input`."""
     if values == torch.float32:
         return input == torch.float32 or input in HALVES
     return input == values == torch.float64
@@ -164,12 +165,12 @@ def _name_misfit(
 
 
 def _check_not_nested(input: Tensor) -> None:
-    """Raise a TypeError for what has no one shape."""
+    """Raise a TypeError for a nested tensor, whose samples differ in shape."""
     if input.is_nested:
         raise TypeError(
-            "`input` must not be a nested tensor: give `input.values()` of one of layout "
-            "torch.jagged and put the output back with "
-            "`torch.nested.nested_tensor_from_jagged(output, input.offsets())`, or pad it"
+            "`input` must not be a nested tensor: if its layout is torch.jagged, pass "
+            "`input.values()` and make the output nested again with "
+            "`torch.nested.nested_tensor_from_jagged(output, input.offsets())`; or pad the input"
         )
 
 
@@ -178,7 +179,7 @@ def multiply(input: Tensor, values: Tensor, bias: Tensor | None, topology: Csr) 
     if input.dim() == 2:
         return autograd.apply(gradients.LINEAR, topology, input, values, bias)
     leading = input.shape[:-1]
-    rows = math.prod(leading)  # `leading.numel()` would fix a dynamic size in an exported program
+    rows = math.prod(leading)  # `leading.numel()` would fix a dynamic size of an export
     flat = input.reshape(rows, input.shape[-1])
     output = autograd.apply(gradients.LINEAR, topology, flat, values, bias)
     return output.reshape(*leading, output.shape[-1])

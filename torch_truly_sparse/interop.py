@@ -1,8 +1,9 @@
-"""To and from the sparse matrices of other libraries: torch.sparse, torch-sparse, SciPy.
+"""Conversion to and from the sparse matrices of torch.sparse, torch-sparse and SciPy.
 
-Each is the weight matrix W (out_features, in_features) of a layer; a bias travels beside it. What
-goes out is a copy without gradient, and explicit zeros stay. What comes in may be unsorted; entries
-that occur twice are refused, or added with `coalesce=True`.
+Each matrix is the weight matrix W (out_features, in_features) of a layer; the bias is passed
+separately. An exported matrix is a copy without gradient and keeps explicit zeros. An imported
+matrix may be unsorted; entries that occur more than once are refused, or added up with
+`coalesce=True`.
 """
 
 from __future__ import annotations
@@ -34,12 +35,16 @@ __all__ = [
 def to_torch_coo(layer: TrulySparseLinear) -> Tensor:
     """Copy W into a coalesced `torch.sparse_coo_tensor`.
 
+    Args:
+        layer: the layer whose W is copied.
+
     Returns:
-        (out_features, in_features); torch widens its indices to int64.
+        (out_features, in_features) of the dtype and device of `layer.values`, new memory. torch
+        widens the indices to int64.
 
     Raises:
-        TypeError: not a TrulySparseLinear.
-        ValueError: the layer's topology has been damaged.
+        TypeError: `layer` is not a TrulySparseLinear.
+        ValueError: `layer.indices` have been changed and are no valid topology.
 
     Cost: O(nnz).
 
@@ -59,18 +64,20 @@ def from_torch_coo(
 
     Args:
         matrix: (out_features, in_features), float32 or float64.
-        bias: (out_features,), or None for a layer without.
-        coalesce: add the values of entries that occur twice, as torch does; otherwise they are
-            refused.
+        bias: (out_features,) of the dtype of `matrix`, or None for a layer without a bias.
+        coalesce: whether to add up the values of entries that occur more than once, as torch does;
+            otherwise such entries are refused.
 
     Returns:
-        A new layer; everything is copied.
+        A new layer on the device and of the dtype of `matrix`; everything is copied.
 
     Raises:
-        TypeError: not such a tensor, or of another dtype.
-        ValueError: not two-dimensional, or entries occur twice.
+        TypeError: `matrix` has another type or dtype.
+        ValueError: `matrix` is not two-dimensional, an index is out of range, entries occur more
+            than once, or the shape of `bias` does not fit.
 
-    Cost: O(nnz log nnz); O(nnz) if it is coalesced.
+    Cost: O(nnz + out_features) if the entries are sorted, as in a coalesced matrix; otherwise
+    O(nnz log nnz + out_features).
     """
     if not isinstance(matrix, Tensor) or matrix.layout != torch.sparse_coo:
         raise TypeError(f"`matrix` must be a torch.sparse_coo tensor, got {_what(matrix)}")
@@ -87,8 +94,11 @@ def from_torch_coo(
 def to_torch_csr(layer: TrulySparseLinear) -> Tensor:
     """Copy W into a `torch.sparse_csr_tensor`, whose indices have the layer's dtype.
 
+    Args:
+        layer: the layer whose W is copied.
+
     Returns:
-        (out_features, in_features).
+        (out_features, in_features), new memory.
 
     Raises:
         TypeError, ValueError: as for `to_torch_coo`.
@@ -114,7 +124,7 @@ def from_torch_csr(
 
     Args, Returns, Raises: as for `from_torch_coo`.
 
-    Cost: O(nnz + out_features); O(nnz log nnz) if a row is unsorted.
+    Cost: O(nnz + out_features); O(nnz log nnz + out_features) if a row is unsorted.
     """
     if not isinstance(matrix, Tensor) or matrix.layout != torch.sparse_csr:
         raise TypeError(f"`matrix` must be a torch.sparse_csr tensor, got {_what(matrix)}")
@@ -129,8 +139,12 @@ def from_torch_csr(
 def to_torch_sparse(layer: TrulySparseLinear) -> torch_sparse.SparseTensor:
     """Copy W into a `torch_sparse.SparseTensor`.
 
+    Args:
+        layer: the layer whose W is copied.
+
     Returns:
-        Of sparse sizes (out_features, in_features), with int64 indices, which is all it knows.
+        A matrix of sparse sizes (out_features, in_features), in new memory. Its indices are int64,
+        the only dtype that torch-sparse has for them.
 
     Raises:
         ImportError: torch-sparse is not installed.
@@ -157,9 +171,10 @@ def from_torch_sparse(
 ) -> TrulySparseLinear:
     """Make a layer of a `torch_sparse.SparseTensor` that has values.
 
-    Args, Returns, Raises: as for `from_torch_coo`; ImportError where torch-sparse is not installed.
+    Args, Returns, Raises: as for `from_torch_coo`; ImportError if torch-sparse is not installed,
+    TypeError if `matrix` has no values.
 
-    Cost: O(nnz), for such a matrix is sorted.
+    Cost: O(nnz + out_features), for such a matrix is sorted.
     """
     library = _torch_sparse()
     if not isinstance(matrix, library.SparseTensor):
@@ -168,13 +183,22 @@ def from_torch_sparse(
     if values is None:
         raise TypeError("`matrix` has no values: give it some with `matrix.fill_value(1.0)`")
     if values.dim() != 1:
-        raise ValueError(f"`matrix` must have one value an entry, got {tuple(values.shape)}")
+        raise ValueError(
+            "`matrix` must have one value for each entry, got values of shape "
+            f"{tuple(values.shape)}"
+        )
     shape = (matrix.sparse_size(0), matrix.sparse_size(1))
     return _layer(torch.stack([row, column]), values, shape, bias=bias, coalesce=coalesce)
 
 
 def to_scipy_csr(layer: TrulySparseLinear) -> scipy.sparse.csr_array:
     """Copy W into a `scipy.sparse.csr_array`, whose indices have the layer's dtype.
+
+    Args:
+        layer: the layer whose W is copied, on the CPU.
+
+    Returns:
+        (out_features, in_features), new memory.
 
     Raises:
         ImportError: SciPy is not installed.
@@ -204,10 +228,13 @@ def from_scipy(
 ) -> TrulySparseLinear:
     """Make a layer of a SciPy sparse array or matrix of any format.
 
-    Formats other than COO go by way of SciPy's own CSR, which adds up what occurs twice in some of
-    them; everything else as for `from_torch_coo`; ImportError where SciPy is not installed.
+    SciPy converts formats other than COO and CSR to CSR, and for some of them adds up entries that
+    occur more than once.
 
-    Cost: O(nnz + out_features); O(nnz log nnz) if it is unsorted.
+    Args, Returns, Raises: as for `from_torch_coo`, but the layer is on the CPU; ImportError if
+    SciPy is not installed.
+
+    Cost: O(nnz + out_features); O(nnz log nnz + out_features) if entries are unsorted.
     """
     library = _scipy_sparse()
     if not library.issparse(matrix):
@@ -258,7 +285,7 @@ def _layer(
 
 
 def _check_range(indices: Tensor, out_features: int, in_features: int) -> None:
-    """Raise for what would only show as another entry once positions are linear."""
+    """Raise for an index out of range, which a linear position would turn into another entry."""
     for axis, (entries, size) in enumerate(zip(indices, (out_features, in_features), strict=True)):
         if entries.numel() and (int(entries.min()) < 0 or int(entries.max()) >= size):
             raise ValueError(
@@ -268,7 +295,7 @@ def _check_range(indices: Tensor, out_features: int, in_features: int) -> None:
 
 
 def _copied(array: Any) -> Tensor:
-    """Copy an array of NumPy, to the CPU whatever torch's default device is."""
+    """Copy a NumPy array to the CPU, whatever torch's default device is."""
     return torch.tensor(array, device="cpu")
 
 

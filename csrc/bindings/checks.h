@@ -1,5 +1,5 @@
-// What every operator checks before a kernel sees a pointer. All throw std::invalid_argument,
-// which arrives in Python as a ValueError.
+// The checks that every operator makes before it hands a pointer to a kernel. All of them throw
+// std::invalid_argument, which becomes a ValueError in Python.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -56,14 +56,14 @@ inline std::string dtype_name(ScalarType dtype) {
       return "torch.complex64";
     case ScalarType::ComplexDouble:
       return "torch.complex128";
-    default:  // no operator takes it, and hardly anybody passes it: torch's own name will do
+    default:  // a dtype that no operator takes; torch's own name suffices
       return torch::headeronly::toString(dtype);
   }
 }
 
 inline std::string dtype_name(const Tensor& tensor) { return dtype_name(tensor.scalar_type()); }
 
-// A CPU tensor of `dim` dimensions, made contiguous.
+// Returns a CPU tensor of `dim` dimensions, made contiguous.
 inline Tensor prepared(const Tensor& tensor, const char* name, int64_t dim) {
   if (!tensor.is_cpu()) refuse(std::string("`") + name + "` must be a CPU tensor");
   if (tensor.dim() != dim)
@@ -72,7 +72,7 @@ inline Tensor prepared(const Tensor& tensor, const char* name, int64_t dim) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 
-// A prepared tensor of the given dtype.
+// Returns a prepared tensor of the given dtype.
 inline Tensor prepared(const Tensor& tensor, const char* name, int64_t dim, ScalarType dtype) {
   Tensor result = prepared(tensor, name, dim);
   if (result.scalar_type() != dtype)
@@ -87,7 +87,7 @@ inline void check_size(int64_t actual, int64_t expected, const char* name, const
            reason + "), got " + std::to_string(actual));
 }
 
-// The number of positions of a matrix. Raises where it has no 64-bit number.
+// Returns the number of positions of a matrix; throws if it exceeds 63 bits.
 inline uint64_t population_of(int64_t out_features, int64_t in_features) {
   if (out_features < 0) refuse("`out_features` must not be negative");
   if (in_features < 0) refuse("`in_features` must not be negative");
@@ -120,7 +120,7 @@ CooView<I> coordinates(const Tensor& indices, int64_t rows, int64_t columns) {
   return {row, row + indices.size(1), indices.size(1), rows, columns};
 }
 
-// The type in which activations of a type are summed, and in which weights come with them.
+// Returns the dtype in which activations are summed, which is also the dtype of the weights.
 inline ScalarType sum_type(const Tensor& activations, const char* name) {
   switch (activations.scalar_type()) {
     case ScalarType::Double:

@@ -12,7 +12,7 @@
 namespace tts {
 namespace {
 
-// By one thread: a block is small, and the caller may look at several side by side.
+// One thread searches a block: blocks are small, and the caller may search several in parallel.
 template <class T>
 std::tuple<Tensor, Tensor> find(const Tensor& gradients, int64_t start, const Tensor& occupied,
                                 double threshold) {

@@ -1,5 +1,6 @@
-// Operators `sddmm`, `spmm_transposed` and `column_sum`, the gradients of the weights, the input
-// and the bias by themselves, and `spmm_backward`, all of them in one walk over the batch.
+// Operators `sddmm`, `spmm_transposed` and `column_sum`, which compute the gradients of the
+// weights, the input and the bias, and `spmm_backward`, which computes all three in one pass over
+// the batch.
 #include <torch/csrc/stable/library.h>
 
 #include <optional>
@@ -154,7 +155,7 @@ STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CPU, m) {
   m.impl("column_sum", TORCH_BOX(&column_sum));
 }
 
-// A layer asks, so that it makes the transposed order only for batches that read it.
+// A layer asks for this number, so that it derives the order by columns only for larger batches.
 STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CompositeExplicitAutograd, m) {
   m.impl("scatter_batch", TORCH_BOX(&largest_scattered_batch));
 }

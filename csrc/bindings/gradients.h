@@ -1,4 +1,4 @@
-// The gradients of the forward product, in one walk over the tiles of a batch.
+// The gradients of the forward product, in one pass over the tiles of a batch.
 #pragma once
 
 #include "../kernels/bounds.h"
@@ -11,19 +11,19 @@
 
 namespace tts {
 
-// y = x W^T + bias has the gradients dw at the nonzeros, dx = dy W and
-// db = sum over the samples of dy. The batch is taken in panels of tiles of x and dy, transposed;
-// each thread takes shares of the rows for dw and db, and of the columns for dx. A few threads
-// transpose every panel each for themselves, so that they need not wait for one another, nor fetch
-// a tile from another core's cache; many threads share the tiles. Where dx does without the
-// transposed order, it is scattered: in the same pass as dw, or by itself (plan.h).
+// y = x W^T + bias has the gradients dw = dy^T x at the nonzeros, dx = dy W and
+// db = sum over the samples of dy. The batch is processed in panels of transposed tiles of x and
+// dy; each thread takes shares of the rows for dw and db, and of the columns for dx. If there are
+// few threads, each transposes every panel for itself, so that no thread waits for another one or
+// fetches a tile from the cache of another core; many threads share the tiles. Without the order by
+// columns, dx is scattered: in the same pass as dw, or in a pass of its own (plan.h).
 template <class X, class T, class I>
 struct Gradients {
   Activations<const X> dy, x;  // (batch, w.rows) and (batch, w.columns)
   CsrView<T, I> w;             // its values are read for dx alone
-  ColumnOrder<I> order;        // read for dx, unless null
+  ColumnOrder<I> order;        // the order by columns, read for dx unless null
 
-  // What is wanted: dw (w.nnz) always; db (w.rows) and dx (batch, w.columns) unless null.
+  // The results: dw (w.nnz), and unless null db (w.rows) and dx (batch, w.columns).
   T* dw;
   T* db = nullptr;
   Activations<X> dx{nullptr, 0, 0};
@@ -82,7 +82,7 @@ struct Gradients {
     const auto of_columns =
         dx.data ? split_rows(by_column, plan.shares) : std::vector<int64_t>(plan.shares + 1, 0);
 
-    if (plan.panels_at_once == plan.workers)  // each thread has its own tiles, and waits for none
+    if (plan.panels_at_once == plan.workers)  // each thread has tiles of its own
       return parallel_items(plan.shares, plan.workers, [&](int64_t share, int64_t worker) {
         const Range rows{of_rows[share], of_rows[share + 1]};
         const Range columns{of_columns[share], of_columns[share + 1]};
@@ -173,7 +173,7 @@ struct Gradients {
     compiled::sum_tile(active_isa(), samples_of(t), dy_tile, rows, t > 0, db);
   }
 
-  // Parts of the rows scatter side by side, each into sums of its own.
+  // Parts of the rows scatter in parallel, each into sums of its own.
   bool scattered() const {
     const Isa isa = active_isa();
     const int64_t parts = scatter_parts(w, 1), part_size = 2 * x_size();

@@ -1,5 +1,4 @@
-// The sparse matrix that an operator is given: its checks, in one place, and the views that kernels
-// take of it.
+// The sparse matrix that an operator is given: all checks of it, and the views for the kernels.
 #pragma once
 
 #include <optional>
@@ -11,7 +10,8 @@
 
 namespace tts {
 
-// The nonzeros by column. All contiguous; extents and dtypes are checked, contents are not.
+// The order by columns. All tensors are contiguous; extents and dtypes are checked, contents are
+// not.
 struct Order {
   Tensor ccol, row, permutation;
 
@@ -21,11 +21,12 @@ struct Order {
   }
 };
 
-// A matrix (rows, columns) in compressed rows. All contiguous; extents and dtypes are checked, of
-// the contents only that the row pointers begin at 0 and end at nnz: together with the kernels'
-// check of each row, every nonzero then belongs to a row, and no entry of a result stays unwritten.
+// A matrix (rows, columns) in compressed rows. All tensors are contiguous; extents and dtypes are
+// checked. Of the contents, only the ends are checked: the row pointers begin at 0 and end at nnz.
+// The kernels check each row. The two checks together ensure that every nonzero belongs to a row,
+// and that every entry of a result is written.
 struct Matrix {
-  const char* operation;  // whose arguments these are, for the text of an error
+  const char* operation;  // the operator, for the text of an error
   Tensor crow, col;
   std::optional<Tensor> values;
   int64_t nnz, rows, columns;
@@ -45,7 +46,7 @@ inline std::string entry(const char* name, int64_t k, int64_t value) {
   return std::string("`") + name + "[" + std::to_string(k) + "]` is " + std::to_string(value);
 }
 
-// What is wrong with row pointers; empty if nothing is.
+// Describes the first defect of row pointers; empty if there is none.
 inline std::string defect_of_pointers(const char* name, const Tensor& pointers, int64_t nnz) {
   const auto* entries = data<int64_t>(pointers);
   const int64_t last = pointers.numel() - 1;
@@ -60,7 +61,7 @@ inline std::string defect_of_pointers(const char* name, const Tensor& pointers, 
   return entries[last] == nnz ? "" : text(last);
 }
 
-// What is wrong with indices that must lie in [0, extent); empty if nothing is.
+// Describes the first index outside [0, extent); empty if there is none.
 template <class I>
 std::string defect_of_indices(const char* name, const Tensor& indices, const char* extent_name,
                               int64_t extent) {
@@ -74,7 +75,7 @@ std::string defect_of_indices(const char* name, const Tensor& indices, const cha
 
 }  // namespace detail
 
-// Raises the first defect of the contents, of which a kernel has only noticed that there is one.
+// Raises the first defect of the contents; a kernel has noticed that there is one, but not which.
 [[noreturn, gnu::cold, gnu::noinline]] inline void refuse_contents(const Matrix& w,
                                                                    const Order* order = nullptr) {
   std::string defect = detail::defect_of_pointers("crow_indices", w.crow, w.nnz);
@@ -96,7 +97,7 @@ std::string defect_of_indices(const char* name, const Tensor& indices, const cha
          "ones to it");
 }
 
-// The matrix of given arguments, `columns` wide. Raises std::invalid_argument.
+// Returns the matrix of the given arguments, with `columns` columns. Throws std::invalid_argument.
 inline Matrix checked_matrix(const char* operation, const Tensor& crow_indices,
                              const Tensor& col_indices, int64_t columns) {
   Tensor crow = prepared(crow_indices, "crow_indices", 1, ScalarType::Long);
@@ -115,7 +116,7 @@ inline Matrix checked_matrix(const char* operation, const Tensor& crow_indices,
   return w;
 }
 
-// The same with its values, of the given dtype.
+// Returns the matrix with its values, which must have the given dtype.
 inline Matrix checked_matrix(const char* operation, const Tensor& crow_indices,
                              const Tensor& col_indices, int64_t columns, const Tensor& values,
                              ScalarType dtype) {
@@ -126,7 +127,7 @@ inline Matrix checked_matrix(const char* operation, const Tensor& crow_indices,
   return w;
 }
 
-// The order of the nonzeros of `w` by column, where it is given whole.
+// Returns the order by columns of `w`, or nothing unless all three of its tensors are given.
 inline std::optional<Order> checked_order(const Matrix& w,
                                           const std::optional<Tensor>& ccol_indices,
                                           const std::optional<Tensor>& row_indices,
@@ -143,7 +144,7 @@ inline std::optional<Order> checked_order(const Matrix& w,
   return order;
 }
 
-// Raises what a kernel flagged.
+// Raises the defect that a kernel has flagged.
 inline void check_contents(bool in_range, const Matrix& w, const std::optional<Order>& order = {}) {
   if (!in_range) refuse_contents(w, order ? &*order : nullptr);
 }
@@ -159,7 +160,7 @@ void for_product_types(const Tensor& activations, const Matrix& w, const F& f) {
   });
 }
 
-// The elements of checked activations.
+// A view of checked activations.
 template <class X>
 Activations<const X> activations(const Tensor& tensor) {
   return {data<X>(tensor), tensor.size(0), tensor.size(1)};

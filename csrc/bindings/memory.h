@@ -1,9 +1,9 @@
-// Memory that does not pay for page faults it need not.
+// Memory for scratch and results, reused to avoid page faults.
 //
-// The system hands out fresh memory in pages that it zeroes at the first touch: 0.25 microseconds
-// for each 4 KiB, a fifth of that on pages of 2 MiB, and more than the arithmetic on it either way.
-// A training step frees its gradients and asks for them again, so large blocks are kept for a
-// while and handed out again, as they are.
+// The system hands out new memory in pages that it zeroes at the first access: 0.25 microseconds
+// for each 4 KiB, a fifth of that on pages of 2 MiB, and in both cases more than the arithmetic on
+// this memory takes. A training step frees its gradients and allocates them again, so freed large
+// blocks are kept for a while and handed out again without being cleared.
 #pragma once
 
 #include <cstddef>
@@ -22,15 +22,16 @@ namespace tts {
 
 constexpr size_t huge_page = size_t{2} << 20, small_page = size_t{4} << 10;
 
-// Blocks of this many bytes and more come from the cache; below, malloc keeps memory by itself
-// (from 128 KiB on it may give each block back to the system, at the price of its faults).
+// Blocks of this many bytes and more come from the cache. Smaller blocks come from malloc, which
+// keeps them when they are freed; from 128 KiB on malloc may return each block to the system, and
+// the next one pays for its page faults again.
 constexpr size_t cached_from = size_t{128} << 10;
 
-// From this many bytes on huge pages are worth their zeroing.
+// From this many bytes on, huge pages are worth the time to zero them.
 constexpr size_t huge_from = size_t{1} << 20;
 
-// Asks for huge pages on the part of [data, data + bytes) that they can cover. Only advice: nothing
-// happens where there are none.
+// Asks for huge pages on the part of [data, data + bytes) that whole huge pages can cover. The
+// system may ignore this advice.
 inline void advise_huge_pages(void* data, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr uintptr_t page = huge_page;
@@ -43,11 +44,11 @@ inline void advise_huge_pages(void* data, size_t bytes) {
 #endif
 }
 
-// Blocks of whole pages, huge ones where they are large, kept after their release for whoever asks
-// next.
+// A cache of freed blocks, each of whole pages (of huge pages if the block is large). A released
+// block is kept for a later request of a similar size.
 class BlockCache {
  public:
-  // No more than this stays in the cache; what has not been asked for again within `patience`
+  // The cache keeps at most `most` bytes; a block that no request has taken within `patience`
   // requests goes back to the system.
   static constexpr size_t most = size_t{512} << 20;
   static constexpr int64_t patience = 512;
@@ -67,7 +68,7 @@ class BlockCache {
     size_t best = idle_.size();
     for (size_t i = 0; i < idle_.size(); ++i) {
       const size_t size = idle_[i].size;
-      // Of equal ones the last that came back: it is the likeliest to be in a cache still.
+      // Of blocks of equal size, the last one released is the likeliest to be in the CPU's cache.
       if (size >= wanted && size <= wanted + wanted / 4 &&
           (best == idle_.size() || size <= idle_[best].size))
         best = i;
@@ -89,7 +90,7 @@ class BlockCache {
     return data;
   }
 
-  // Takes back what `acquire` gave.
+  // Takes back a block that `acquire` returned.
   void release(void* data) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto found = in_use_.find(data);
@@ -105,7 +106,7 @@ class BlockCache {
   struct Block {
     void* data;
     size_t size;
-    int64_t released;  // requests before it came back
+    int64_t released;  // number of requests before its release
   };
 
   Block take(size_t i) {

@@ -33,14 +33,14 @@ void check_regrown(const int64_t* regrown, int64_t count, uint64_t population) {
   refuse("`indices` must be sorted by output unit, then input unit, and unique");
 }
 
-// Pieces are ranges of the present connections; each takes the regrown positions up to its end.
+// Each piece is a range of the present connections, with the regrown positions that lie in it.
 template <class I, class J>
 void merge_all(const CooView<I>& w, const uint8_t* dropped,
                const std::vector<int64_t>& dropped_before, const int64_t* regrown, int64_t count,
                int64_t total, const Merged<J>& out) {
   const auto pieces = static_cast<size_t>(std::max<int64_t>(pieces_of(w.nnz), 1));
-  std::vector<uint64_t> bound(pieces + 1);  // the positions of a piece lie from here to the next
-  std::vector<int64_t> first(pieces + 1);   // regrown position that it begins with
+  std::vector<uint64_t> bound(pieces + 1);  // piece i has positions [bound[i], bound[i + 1])
+  std::vector<int64_t> first(pieces + 1);   // and regrown positions [first[i], first[i + 1])
   bound[pieces] = static_cast<uint64_t>(w.rows) * static_cast<uint64_t>(w.columns);
   first[pieces] = count;
   for (size_t piece = 1; piece < pieces; ++piece) {

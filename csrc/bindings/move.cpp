@@ -1,4 +1,4 @@
-// Operator `move`: what follows a topology to the next one.
+// Operator `move`: carries one number per connection over to the next topology.
 #include "../kernels/move.h"
 
 #include <torch/csrc/stable/library.h>

@@ -1,4 +1,4 @@
-// Tensors for results.
+// Allocates the tensors of results.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -14,8 +14,8 @@
 
 #include "memory.h"
 
-// A tensor on memory of our own, with a function that takes it back. torch has it from 2.11 on;
-// the library runs with 2.10, too, where the reference stays null.
+// Makes a tensor on memory of this library, with a function that frees this memory. torch has
+// torch_from_blob from 2.11 on. The library also runs with 2.10, where this weak reference is null.
 #if defined(__linux__)
 extern "C" __attribute__((weak)) AOTITorchError torch_from_blob(
     void* data, int64_t ndim, const int64_t* sizes, const int64_t* strides, int64_t storage_offset,
@@ -29,7 +29,7 @@ namespace tts {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Bytes of an element; 0 for types that no operator returns.
+// Bytes of an element; 0 for dtypes that no operator returns.
 inline size_t element_size(ScalarType dtype) {
   switch (dtype) {
     case ScalarType::Double:
@@ -50,7 +50,8 @@ inline size_t element_size(ScalarType dtype) {
 }
 
 #if defined(__linux__)
-// A contiguous CPU tensor on memory that `deleter(data, context)` takes back, or nothing.
+// Returns a contiguous CPU tensor on memory that `deleter(data, context)` frees; nothing on
+// failure.
 inline std::optional<Tensor> tensor_on(void* data, std::initializer_list<int64_t> size,
                                        ScalarType dtype, void (*deleter)(void*, void*),
                                        void* context) {
@@ -67,7 +68,7 @@ inline std::optional<Tensor> tensor_on(void* data, std::initializer_list<int64_t
 }
 #endif
 
-// 0 for a size whose bytes have no 64-bit number: torch::stable::empty refuses it with an error.
+// Returns the bytes of a tensor, or 0 if the number overflows: torch::stable::empty then raises.
 inline size_t bytes_of(std::initializer_list<int64_t> size, ScalarType dtype) {
   int64_t bytes = static_cast<int64_t>(element_size(dtype));
   for (const int64_t extent : size)
@@ -75,11 +76,12 @@ inline size_t bytes_of(std::initializer_list<int64_t> size, ScalarType dtype) {
   return static_cast<size_t>(bytes);
 }
 
-// Whether results are filled before a kernel sees them; the operator `poison_results` sets it.
+// Whether results are filled with 0xFF before kernels write them; set by `poison_results`.
 inline std::atomic<bool> results_poisoned{false};
 
-// The tensor itself, its bytes 0xFF (NaN in floats, -1 in integers) if results are poisoned: an entry
-// that a kernel leaves unwritten is then seen, whatever the memory held before.
+// Returns the tensor itself, filled with bytes 0xFF (NaN in floats, -1 in integers) if results are
+// poisoned: tests then see an entry that a kernel leaves unwritten, whatever the memory held
+// before.
 inline Tensor poisoned_if_asked(Tensor tensor) {
   if (results_poisoned.load(std::memory_order_relaxed) && tensor.numel() > 0)
     std::memset(tensor.mutable_data_ptr(), 0xFF,
@@ -87,8 +89,9 @@ inline Tensor poisoned_if_asked(Tensor tensor) {
   return tensor;
 }
 
-// An uninitialised contiguous CPU tensor. A large one lies on huge pages of its own, which go back
-// to the system with it: malloc would keep them, and an evolution's temporaries would count twice.
+// Returns an uninitialised contiguous CPU tensor. A large tensor lies on huge pages of its own,
+// which go back to the system when the tensor is freed. malloc would keep them, and the temporaries
+// of an evolution would take twice the memory.
 inline Tensor fresh(std::initializer_list<int64_t> size, ScalarType dtype) {
 #if defined(__linux__)
   const size_t bytes = bytes_of(size, dtype);
@@ -107,8 +110,8 @@ inline Tensor fresh(std::initializer_list<int64_t> size, ScalarType dtype) {
   return poisoned_if_asked(torch::stable::empty(size, dtype));
 }
 
-// The same for what every training step makes and frees: a large one lies in a block of the cache
-// (memory.h).
+// Returns an uninitialised contiguous CPU tensor for a result that every training step makes and
+// frees. A large tensor lies in a block of the cache (memory.h).
 inline Tensor recycled(std::initializer_list<int64_t> size, ScalarType dtype) {
 #if defined(__linux__)
   const size_t bytes = bytes_of(size, dtype);

@@ -1,5 +1,5 @@
-// Splitting work between threads. No sum is ever split here, so results do not depend on the
-// number of threads, nor on which thread does what.
+// Splits work between threads. No sum is split, so results do not depend on the number of threads,
+// nor on which thread does which part.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -13,8 +13,9 @@
 
 namespace tts {
 
-// f(begin, end) over pieces of [0, n), in parallel if `work` (visits, see plan.h) is worth it. f
-// returns whether all its indices were in range; so does this. f must not throw.
+// Calls f(begin, end) for pieces of [0, n), in parallel if `work` (in visits, see plan.h) is large
+// enough. Each call returns whether all its indices were in range; this function returns whether
+// all calls did. f must not throw.
 template <class F>
 bool parallel_pieces(int64_t n, int64_t work, const F& f) {
   if (n <= 0) return true;
@@ -26,8 +27,9 @@ bool parallel_pieces(int64_t n, int64_t work, const F& f) {
   return in_range.load();
 }
 
-// f(item, worker) for every item of [0, items), by `workers` threads that each take the next item
-// when they are done with one. worker < workers tells them apart. f as above.
+// Calls f(item, worker) for every item of [0, items). Each of `workers` threads takes the next item
+// when it has finished one; worker < workers is the number of the thread. Everything else is as for
+// parallel_pieces.
 template <class F>
 bool parallel_items(int64_t items, int64_t workers, const F& f) {
   workers = std::min(workers, items);
@@ -46,8 +48,9 @@ bool parallel_items(int64_t items, int64_t workers, const F& f) {
   return in_range.load();
 }
 
-// Row boundaries of `shares` parts with about equally many nonzeros and rows:
+// Returns the boundaries of `shares` parts of the rows, each with about as many nonzeros and rows:
 // part i is rows [result[i], result[i + 1]). Safe for any content of w.crow.
+// Cost: O(shares log rows).
 template <class T, class I>
 std::vector<int64_t> split_rows(const CsrView<T, I>& w, int64_t shares) {
   std::vector<int64_t> bounds{0};

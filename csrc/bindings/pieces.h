@@ -1,4 +1,4 @@
-// Long arrays cut into pieces of a fixed length, and how much lies before each piece.
+// Cuts long arrays into pieces of a fixed length, and counts the entries before each piece.
 #pragma once
 
 #include <algorithm>
@@ -11,13 +11,13 @@
 
 namespace tts {
 
-// Entries in a piece: enough to make a fork worth it, few enough for every thread to get several.
+// Entries in a piece: enough to be worth a fork, few enough for every thread to get several pieces.
 constexpr int64_t piece_length = 1 << 15;
 
 inline int64_t pieces_of(int64_t n) { return (n + piece_length - 1) / piece_length; }
 
-// f(begin, end, piece, worker) for every piece of [0, n), in parallel. f must not throw, and
-// returns whether all was well; so does this.
+// Calls f(begin, end, piece, worker) for every piece of [0, n), in parallel. Each call returns
+// whether it succeeded; this function returns whether all calls did. f must not throw.
 template <class F>
 bool for_each_piece(int64_t n, int64_t workers, const F& f) {
   return parallel_items(pieces_of(n), workers, [&](int64_t piece, int64_t worker) {
@@ -26,7 +26,7 @@ bool for_each_piece(int64_t n, int64_t workers, const F& f) {
   });
 }
 
-// Turns counts into how much lies before each, with the total at the end.
+// Turns counts into the sums of all counts before each one, with the total at the end.
 inline std::vector<int64_t> sums_before(std::vector<int64_t> counts) {
   int64_t total = 0;
   for (int64_t& count : counts) {
@@ -38,7 +38,7 @@ inline std::vector<int64_t> sums_before(std::vector<int64_t> counts) {
   return counts;
 }
 
-// How many entries of a mask (n) are set before each piece, with the total at the end.
+// Returns how many entries of a mask (n) are set before each piece, with the total at the end.
 inline std::vector<int64_t> set_before(const uint8_t* mask, int64_t n) {
   std::vector<int64_t> counts(static_cast<size_t>(pieces_of(n)));
   const Isa isa = active_isa();

@@ -1,4 +1,5 @@
-// Operator `poison_results`: makes entries that no kernel writes visible, for the tests.
+// Operator `poison_results`: fills results before kernels write them, so that tests see an entry
+// that a kernel leaves unwritten.
 #include <torch/csrc/stable/library.h>
 
 #include "outputs.h"
@@ -6,9 +7,7 @@
 namespace tts {
 namespace {
 
-void poison_results(bool enabled) {
-  results_poisoned.store(enabled, std::memory_order_relaxed);
-}
+void poison_results(bool enabled) { results_poisoned.store(enabled, std::memory_order_relaxed); }
 
 }  // namespace
 

@@ -1,4 +1,4 @@
-// The forward product, and the input gradient by itself.
+// The forward product, and the input gradient computed on its own.
 #pragma once
 
 #include "../kernels/compiled.h"
@@ -18,7 +18,7 @@ bool multiply(const Activations<const X>& x, const CsrView<T, I>& w, const T* bi
                        });
 }
 
-// dx = dy W, in the order of the rows. Returns whether all indices were in range.
+// dx = dy W, scattered along the rows. Returns whether all indices were in range.
 template <class X, class T, class I>
 bool multiply_transposed(const Activations<const X>& dy, const CsrView<T, I>& w,
                          const Activations<X>& dx) {

@@ -19,8 +19,8 @@ Tensor sample(int64_t population, int64_t count, int64_t seed) {
     advise_huge_pages(positions.mutable_data_ptr(), static_cast<size_t>(count) * 8);
   const auto key = static_cast<uint64_t>(seed);
   int64_t* out = mutable_data<int64_t>(positions);
-  // The top of the tree by one thread, then the parts below it side by side, then the leaves.
-  // Scratch is reserved out here: nothing may throw inside a parallel region.
+  // One thread halves the top of the tree; then all threads halve the parts below it, and draw the
+  // leaves. Scratch is allocated before, because nothing may throw inside a parallel region.
   const int depth = sample_depth(population, count), top = std::min(depth, 6);
   std::vector<SampleNode> nodes(size_t{1} << depth);
   const auto leaves = static_cast<int64_t>(nodes.size()), part = leaves >> top;

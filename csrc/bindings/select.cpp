@@ -9,11 +9,11 @@
 namespace tts {
 namespace {
 
-// Keys are looked at 16 bits at a time: two histograms for float32, each of which fits in L2. For
-// few numbers, 8 bits: the histograms themselves must stay the smaller part of the work.
+// Digits have 16 bits: two histograms for float32, each of which fits in L2. For few numbers digits
+// have 8 bits, so that the histograms stay the smaller part of the work.
 int digit_bits(int64_t n) { return n < (1 << 18) ? 8 : 16; }
 
-// Finds the boundary below which `wanted[side]` of each side lie. Raises where there are fewer.
+// Finds the boundary of the `wanted[side]` smallest keys of each side. Throws if a side has fewer.
 template <class By>
 Boundary<typename By::U> find_boundary(const typename By::Value* x, int64_t n,
                                        const int64_t* wanted, const char* const* names) {
@@ -63,7 +63,7 @@ void mark(const typename By::Value* x, int64_t n, const int64_t* wanted, const c
                               static_cast<int64_t*>(ties[static_cast<size_t>(piece)].of));
   });
   int64_t left[2] = {boundary.equal[0], boundary.equal[1]};
-  for (Ties& own : ties)  // of equal ones, those that come first
+  for (Ties& own : ties)  // of equal numbers, those that come first are marked
     for (int side = 0; side < 2; ++side) {
       own.of[side] = std::min(own.of[side], left[side]);
       left[side] -= own.of[side];

@@ -1,4 +1,4 @@
-// Walks a product over the tiles of a batch, as plan.h decides.
+// Runs a product over the tiles of a batch, according to a plan (plan.h).
 #pragma once
 
 #include "../kernels/compiled.h"
@@ -8,10 +8,11 @@
 
 namespace tts {
 
-// Calls product(rows, first, samples, tile) for every tile and every row of W, where tile is
-// (x.features, L): samples [first, first + samples) of x, side by side. For given rows the tiles
-// come in the order of the samples, one after the other, unless the plan takes them apart.
-// Returns whether all calls did. Throws std::bad_alloc; product must not throw.
+// Calls product(rows, first, samples, tile) so that every tile meets every row of W once. `tile`
+// (x.features, L) holds samples [first, first + samples) of x, side by side. For given rows, the
+// tiles come one after the other in the order of the samples, unless threads take whole tiles
+// (plan.tiles_apart). Each call returns whether all its indices were in range; this function
+// returns whether all calls did. Throws std::bad_alloc; product must not throw.
 template <class X, class T, class I, class Product>
 bool for_each_tile(const Plan& plan, const Activations<const X>& x, const CsrView<T, I>& w,
                    const Product& product) {
@@ -25,7 +26,7 @@ bool for_each_tile(const Plan& plan, const Activations<const X>& x, const CsrVie
   const auto multiply = [&](int64_t t, Range rows, const T* tile) {
     return product(rows, t * W, samples_of(t), tile);
   };
-  // One sample in the type of the sums is its own tile.
+  // A tile of one sample that is stored in the type of the sums needs no transposed copy.
   const auto is_tile = [&](int64_t t) { return std::is_same_v<T, X> && samples_of(t) == 1; };
   const auto own = [&](int64_t t) { return reinterpret_cast<const T*>(x.data + t * W * features); };
 

@@ -1,4 +1,4 @@
-// Operator `transpose`: the order of the nonzeros by input unit.
+// Operator `transpose`: the order by columns of the nonzeros.
 #include "../kernels/transpose.h"
 
 #include <torch/csrc/stable/library.h>

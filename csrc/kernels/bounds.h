@@ -1,8 +1,8 @@
 // Range safety, fused into the loops.
 //
-// Indices reach the kernels from memory that a user may have written in any way, so no loaded
-// index is trusted: one unsigned comparison catches negative and too large ones, the access is
-// clamped to element 0, and the offence is remembered. The caller raises once the loop is over.
+// A user may have written anything into the memory of the indices, so the kernels trust no index
+// that they load: one unsigned comparison catches negative and too large indices, the access is
+// clamped to element 0, and the error is recorded. The caller raises it after the loop.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,8 @@ TTS_INLINE int64_t clamp_index(I index, int64_t extent, bool& in_range) {
   return inside ? static_cast<int64_t>(position) : 0;
 }
 
-// checked[i] = col[i] clamped as above, for i < count: the same check as one loop that the compiler
-// vectorises, so that it costs a fraction of an instruction per index.
+// checked[i] = col[i] clamped as above, for i < count. The compiler vectorises this loop, so that
+// the check costs a fraction of an instruction per index.
 template <class I>
 TTS_INLINE void clamp_indices(const I* col, int64_t count, int64_t extent, I* checked,
                               bool& in_range) {
@@ -41,8 +41,8 @@ TTS_INLINE void clamp_indices(const I* col, int64_t count, int64_t extent, I* ch
   in_range &= outside == 0;
 }
 
-// The nonzeros of row `row`, within [0, nnz); an ill-formed row comes back empty and clears
-// `in_range`.
+// The nonzeros of row `row`, a range within [0, nnz). For an ill-formed row the range is empty and
+// `in_range` is cleared.
 template <class T, class I>
 TTS_INLINE Range nonzeros_of(const CsrView<T, I>& w, int64_t row, bool& in_range) {
   const int64_t begin = w.crow[row], end = w.crow[row + 1];
@@ -51,8 +51,8 @@ TTS_INLINE Range nonzeros_of(const CsrView<T, I>& w, int64_t row, bool& in_range
   return inside ? Range{begin, end} : Range{0, 0};
 }
 
-// The nonzeros of `rows`, at least one row, checked as a whole: the row pointers in between must
-// not leave the range nor fall.
+// The nonzeros of `rows` (at least one row), checked as a whole: their row pointers must lie in
+// [0, nnz] and must not decrease. Otherwise the range is empty and `in_range` is cleared.
 template <class T, class I>
 TTS_INLINE Range nonzeros_of(const CsrView<T, I>& w, Range rows, bool& in_range) {
   bool inside = w.crow[rows.begin] >= 0 && w.crow[rows.end] <= w.nnz;

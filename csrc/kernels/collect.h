@@ -1,4 +1,4 @@
-// What parts of the rows have scattered, each into sums of its own, added up.
+// Adds up the sums that several parts of the rows have scattered, each into sums of its own.
 #pragma once
 
 #include <cstdint>
@@ -10,15 +10,15 @@
 
 namespace tts {
 
-// What `parts` scatters left, each `step` after the one before.
+// The sums of `parts` scatters; those of each part begin `step` values after those of the last one.
 template <class T>
 struct PartialSums {
   const T* data;
   int64_t parts, step;
 };
 
-// dx[s, c] = sum over p of sums.data[p * sums.step + c * Stride + s] for every c in `columns`, in
-// the order of p: adds the parts up, and writes them row-major.
+// dx[s, c] = sum over p of sums.data[p * sums.step + c * Stride + s] for every c in `columns`,
+// added in the order of p; dx is written row-major.
 //   sums.step >= dx.features * Stride; dx does not alias sums
 // Cost: O(columns * parts * L).
 template <class T, class X, int L, int Stride = L>

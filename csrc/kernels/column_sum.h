@@ -10,7 +10,7 @@
 namespace tts {
 
 // out[c] = sum over s of dy[s, c] for every c in `columns`, in the order of s.
-//   out (dy.features), does not alias dy.
+//   out (dy.features); does not alias dy
 // Cost: O(samples * columns).
 template <class X, class T>
 struct ColumnSum {

@@ -1,9 +1,9 @@
-// The kernels of the products, compiled: each picks the width of the tile from the number of
-// samples, and runs what is compiled for the instruction set.
+// The compiled kernels of the products: each function picks the width of the tile from the number
+// of samples, and runs the kernel that was compiled for the instruction set.
 //
-// These functions are compiled for every type that an operator takes, each kernel in a file of its
-// own (spmm.cpp, sddmm.cpp, ...): together they are nearly all of the library, and files are
-// compiled side by side. Their contracts are those of the kernels that they name.
+// These functions are compiled for every type that an operator takes. They make up nearly all of
+// the library, so each kernel has a file of its own (spmm.cpp, sddmm.cpp, ...), and the files are
+// compiled in parallel. The contract of a function is that of the kernel named above it.
 #pragma once
 
 #include <cstdint>
@@ -43,7 +43,7 @@ template <class X, class T, class I>
 bool scatter_rows(Isa isa, Range rows, const CsrView<T, I>& w, const Activations<const X>& dy,
                   T* sums);
 
-// CollectColumns: dx = the sum of what several scatters left. `beside`: the sums lie beside the
+// CollectColumns: dx = the sum of the sums of several scatters. `beside`: the sums lie beside the
 // samples of a tile, as SddmmScatterRows leaves them.
 template <class X, class T>
 void collect_columns(Isa isa, Range columns, const PartialSums<T>& sums, bool beside,
@@ -54,7 +54,7 @@ template <class T, class I>
 bool sddmm_rows(Isa isa, int64_t samples, Range rows, const CsrView<T, I>& w, const T* dy,
                 const T* x, bool accumulate, T* dw);
 
-// The same from two tiles of the widest width.
+// SddmmRows from two tiles of the widest width.
 template <class T, class I>
 bool sddmm_rows_of_pair(Isa isa, Range rows, const CsrView<T, I>& w, const Tiles<T>& dy,
                         const Tiles<T>& x, bool accumulate, T* dw);

@@ -10,16 +10,19 @@
 
 namespace tts {
 
-// How many entries a word of a set holds.
+// Number of entries that one word of a bit set holds.
 constexpr int64_t word_bits = 64;
 
 inline int64_t words_of(int64_t n) { return (n + word_bits - 1) / word_bits; }
 
-// Marks those of x (n) that are empty and for which |x[i]| > threshold, below 0 all empty ones:
-// bit i % 64 of set[i / 64], words_of(n) words. *total = how many there are.
-//   occupied (count) positions, start <= ... < start + n, not falling; start + n < 2^63.
-// Returns false where they are not so; no content makes it touch other memory.
-// Cost: O(n + count); one look at each entry, in a vector loop on bytes.
+// Sets bit i % 64 of set[i / 64] for every entry i of x (n) whose position start + i is empty and
+// for which |x[i]| > threshold; a negative threshold takes every empty position. *total = number of
+// bits set.
+//   set      (words_of(n))
+//   occupied (count) the positions that are not empty, in [start, start + n), not decreasing;
+//            start + n < 2^63
+// Returns false if `occupied` is not as required; no content makes the kernel touch other memory.
+// Cost: O(n + count); each entry is read once, in a vector loop on bytes.
 template <class T>
 struct MarkEmptyAbove {
   template <int Bytes>
@@ -37,7 +40,7 @@ struct MarkEmptyAbove {
       else
         for (int64_t i = 0; i < length; ++i) marked[i] = std::abs(x[begin + i]) > threshold;
       const uint64_t first = static_cast<uint64_t>(start) + static_cast<uint64_t>(begin);
-      uint64_t least = 0;  // of the offsets to come, which must not fall
+      uint64_t least = 0;  // the next offset must not be below it
       for (; taken < count; ++taken) {
         const uint64_t offset = static_cast<uint64_t>(occupied[taken]) - first;
         if (offset - least >= static_cast<uint64_t>(length) - least) break;
@@ -56,12 +59,12 @@ struct MarkEmptyAbove {
       }
     }
     *total = found;
-    return taken == count;  // one that falls, or lies outside, stops the walk
+    return taken == count;  // a position that decreases, or lies outside, is never taken
   }
 };
 
-// Writes start + i and |x[i]|, NaN as 0, for every i in a set of words_of(n) words, increasing.
-// Cost: O(n / 64 + what is written).
+// Writes start + i to `positions` and |x[i]| (0 for NaN) to `magnitudes`, for every i whose bit is
+// set in `set` (words_of(n)), in increasing order. Cost: O(n / 64 + number of bits set).
 template <class T>
 void write_marked(const T* x, int64_t n, const uint64_t* set, int64_t start, int64_t* positions,
                   T* magnitudes) {

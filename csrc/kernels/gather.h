@@ -1,4 +1,4 @@
-// Values in the transposed order.
+// The values of a matrix in the order by columns.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // bfloat16 and float16 activations: how they are read and written. All arithmetic is in float32.
 //
-// Written branch-free on integers, so that the compiler vectorises it for every instruction set.
-// float16 after Marat Dukhan's FP16 library.
+// The conversions use integers and no branches, so that the compiler vectorises them for every
+// instruction set. Those of float16 follow Marat Dukhan's FP16 library.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,7 @@ TTS_INLINE float widen(Float16 value) {
   return from_bits((word & 0x80000000u) | (twice < (1u << 27) ? subnormal : normal));
 }
 
-// Rounds to nearest, ties to even; NaN stays NaN, what is too large becomes infinite.
+// Rounds to nearest, ties to even. NaN stays NaN; a number that is too large becomes infinite.
 TTS_INLINE void narrow(float value, float& to) { to = value; }
 TTS_INLINE void narrow(double value, double& to) { to = value; }
 TTS_INLINE void narrow(float value, BFloat16& to) {

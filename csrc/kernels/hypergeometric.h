@@ -1,4 +1,5 @@
-// Hypergeometric random numbers: how many of a uniform sample fall into a part of the population.
+// Hypergeometric random numbers: how many items of a uniform sample lie in a part of the
+// population.
 #pragma once
 
 #include <algorithm>
@@ -42,7 +43,7 @@ inline double log_binomial(double x, double n, double p, double q) {
 }
 
 // The number of marked items among `draws` taken without replacement from `marked` + `unmarked`.
-// Inversion that walks outwards from the mode: O(standard deviation) steps.
+// By inversion, with a search outwards from the mode: O(standard deviation) steps.
 inline int64_t hypergeometric(int64_t marked, int64_t unmarked, int64_t draws, Philox& random) {
   const int64_t lowest = std::max<int64_t>(0, draws - unmarked);
   const int64_t highest = std::min(draws, marked);
@@ -73,7 +74,7 @@ inline int64_t hypergeometric(int64_t marked, int64_t unmarked, int64_t draws, P
     } else {
       down = 0;
     }
-    if (up + down < 1e-300) break;  // rounding left a sliver of probability: give it the mode
+    if (up + down < 1e-300) break;  // a rest of probability, from rounding, goes to the mode
   }
   return mode;
 }

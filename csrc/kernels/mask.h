@@ -1,4 +1,4 @@
-// Masks: one byte an entry, set where it is not 0.
+// Masks: one byte for each entry; an entry is set if its byte is not 0.
 #pragma once
 
 #include <algorithm>

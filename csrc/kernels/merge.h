@@ -1,4 +1,4 @@
-// Survivors and regrown connections in one sorted order.
+// Merges the surviving and the regrown connections of a topology into one sorted order.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 
 namespace tts {
 
-// What is wrong with the connections that are to be merged.
+// A defect of the connections to be merged.
 enum class MergeDefect { none, range, order, duplicate };
 
 // A part of a merge, which other parts run beside.
@@ -57,7 +57,7 @@ MergeDefect merge_piece(const CooView<I>& w, const uint8_t* mask, const int64_t*
     }
     int64_t s = 0;
     do {
-      // No branch here depends on the numbers; no step can pass the end of either side.
+      // No branch in this loop depends on the numbers; no step passes the end of either side.
       int64_t n = 0;
       const int64_t stop = std::min(last, g + block);
       while (s < packed && g < stop) {

@@ -1,4 +1,4 @@
-// One number per connection, carried over from a topology to the next.
+// Carries one number per connection over from a topology to the next one.
 #pragma once
 
 #include <cstdint>
@@ -9,14 +9,15 @@ namespace tts {
 
 // out[j] = entries[source[j]], or fresh[~source[j] * step] where source[j] is negative, for
 // j in [begin, end). T is any type of the entries' size.
-//   entries (n); fresh (count), or one for all (step 0)
-// Nothing aliases. Returns false if a source lies outside these (out[j] is then meaningless).
+//   entries (n); fresh (count) with step 1, or one number for all with step 0
+// Nothing aliases. Returns false if a source lies outside `entries` or `fresh` (out[j] is then
+// meaningless).
 // Cost: O(end - begin).
 template <class T, class J>
 bool move(const T* entries, int64_t n, const T* fresh, int64_t count, int64_t step, const J* source,
           int64_t begin, int64_t end, T* out) {
-  // Which of the two it is follows no pattern, and a branch would be guessed wrongly time and
-  // again: tables, and masks made of the comparisons, instead.
+  // The signs of the sources follow no pattern, so that a branch on them would often be
+  // mispredicted. Tables, and masks made of the comparisons, take its place.
   const T none{};
   const T* base[] = {n > 0 ? entries : &none, count > 0 ? fresh : &none};
   const uint64_t limit[] = {static_cast<uint64_t>(n), static_cast<uint64_t>(count)};

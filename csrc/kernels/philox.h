@@ -1,8 +1,8 @@
 // Counter-based random numbers: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as
 // easy as 1, 2, 3", doi 10.1145/2063384.2063405).
 //
-// A stream is named by (seed, stream), so that work can be split over any number of threads and
-// draw the same numbers.
+// A stream of numbers depends on (seed, stream) alone, so that work split over any number of
+// threads draws the same numbers.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,7 @@ class Philox {
     return word;
   }
 
-  // The integer in [0, bound) that a word stands for; it does not fall where the word grows.
+  // Maps a word to an integer in [0, bound): floor(word * bound / 2^64), which grows with the word.
   static int64_t scale(uint64_t word, uint64_t bound) {
     return static_cast<int64_t>(static_cast<uint64_t>(static_cast<Wide>(word) * bound >> 64));
   }

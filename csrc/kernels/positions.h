@@ -8,7 +8,8 @@
 
 namespace tts {
 
-// The position of an entry. Unsigned, so that coordinates of any content are harmless.
+// The position of an entry. The arithmetic is unsigned, so that no content of the coordinates
+// causes undefined behaviour.
 template <class I>
 inline uint64_t position_of(I row, I col, int64_t columns) {
   return static_cast<uint64_t>(row) * static_cast<uint64_t>(columns) + static_cast<uint64_t>(col);
@@ -35,7 +36,7 @@ int64_t unmasked_positions(const CooView<I>& w, const uint8_t* mask, Range part,
   return written;
 }
 
-// Turns positions into coordinates. Positions of one row that follow each other cost no division.
+// Turns positions into coordinates. Successive positions of the same row cost no division.
 class RowFinder {
  public:
   explicit RowFinder(int64_t columns) : columns_(static_cast<uint64_t>(columns)) {}
@@ -57,8 +58,9 @@ class RowFinder {
   uint64_t columns_, row_ = 0, start_ = 0;
 };
 
-// (row[k], col[k]) of positions[k] for k in [begin, end).
-// Returns false if one does not lie in [0, population), population = rows * columns.
+// (row[k], col[k]) = the coordinates of positions[k], for k in [begin, end).
+// Returns false if a position does not lie in [0, population), population = rows * columns.
+// Cost: O(end - begin).
 template <class I>
 bool split_positions(const int64_t* positions, int64_t begin, int64_t end, uint64_t population,
                      int64_t columns, I* row, I* col) {
@@ -71,15 +73,15 @@ bool split_positions(const int64_t* positions, int64_t begin, int64_t end, uint6
   return true;
 }
 
-// How many empty positions lie before occupied[i].
+// The number of empty positions before occupied[i].
 inline int64_t empty_before(const int64_t* occupied, int64_t i) {
   return static_cast<int64_t>(static_cast<uint64_t>(occupied[i]) - static_cast<uint64_t>(i));
 }
 
-// out[k] = the ranks[k]-th position that is not occupied, for k in [begin, end).
-//   occupied (n) increasing, ranks increasing; any other content gives other numbers, no more.
-// A rank's position has as many occupied ones before it as there are i with
-// empty_before(i) <= rank. Cost: O(log n + end - begin + the occupied ones in between).
+// out[k] = the empty position of rank ranks[k] (rank 0 is the first one), for k in [begin, end).
+//   occupied (n) increasing, ranks increasing; with any other content `out` is meaningless.
+// The empty position of a rank lies behind every occupied[i] with empty_before(i) <= rank, and
+// before all others. Cost: O(log n + end - begin + the occupied positions in between).
 inline void empty_positions(const int64_t* occupied, int64_t n, const int64_t* ranks, int64_t begin,
                             int64_t end, int64_t* out) {
   if (begin >= end) return;
@@ -92,7 +94,7 @@ inline void empty_positions(const int64_t* occupied, int64_t n, const int64_t* r
       high = middle;
   }
   int64_t k = begin;
-  while (k < end && i < n) {  // one step of a merge, without a branch that depends on the numbers
+  while (k < end && i < n) {  // a step of a merge; no branch depends on the numbers
     const int64_t rank = ranks[k];
     const bool passed = empty_before(occupied, i) <= rank;
     out[k] = static_cast<int64_t>(static_cast<uint64_t>(rank) + static_cast<uint64_t>(i));

@@ -1,9 +1,11 @@
-// Uniform sampling without replacement, sorted, in O(count), for any split over threads.
+// Uniform sampling without replacement: a sorted sample in O(count), the same for any number of
+// threads.
 //
 // Divide and conquer (Sanders et al. 2018, "Efficient parallel random sampling", doi
-// 10.1145/3157734): the population is halved again and again; a hypergeometric number says how
-// much of the sample falls into each half. Small leaves are then drawn one by one. Each node of
-// the tree has its own stream of random numbers, and the tree follows from (population, count).
+// 10.1145/3157734): the population is halved repeatedly, and a hypergeometric number says how much
+// of the sample falls into each half. The numbers of each small leaf are then drawn one by one.
+// Each node of the tree has its own stream of random numbers, and the shape of the tree depends on
+// (population, count) alone.
 #pragma once
 
 #include <algorithm>
@@ -15,25 +17,25 @@
 
 namespace tts {
 
-// Expected draws in a leaf: all that a leaf touches stays in the first-level cache.
+// The most draws expected in a leaf: few enough for its memory to stay in the first-level cache.
 constexpr int64_t leaf_draws = 512;
 
-// A node of the tree: `count` numbers of [first, first + size), to be written at out[offset].
+// A node of the tree: `count` numbers of [first, first + size), to be written from out[offset] on.
 struct SampleNode {
   int64_t first, size, count, offset;
   uint64_t stream;
 };
 
-// How often a sample of `count` out of [0, population) is halved.
+// How often the population of a sample of `count` out of [0, population) is halved.
 inline int sample_depth(int64_t population, int64_t count) {
   int depth = 0;
   while ((count >> depth) > leaf_draws && (population >> depth) > 1) ++depth;
   return depth;
 }
 
-// Halves the tree's nodes from level `from` down to level `to`, in place: node i of level l of a
-// tree (or of its part below one node) stands at nodes[i << (depth - l)].
-//   nodes (1 << (depth - from)): the first one is the node to begin with; 0 <= count <= size
+// Halves the nodes of the tree from level `from` down to level `to`, in place. Node i of level l
+// (of the tree, or of its part below one node) stands at nodes[i << (depth - l)].
+//   nodes (1 << (depth - from)): nodes[0] is the node to begin with; 0 <= count <= size
 // Cost: O(standard deviation of a half's count) for each node that is halved.
 inline void halve(uint64_t seed, SampleNode* nodes, int from, int to, int depth) {
   const int64_t extent = int64_t{1} << (depth - from);
@@ -51,7 +53,7 @@ inline void halve(uint64_t seed, SampleNode* nodes, int from, int to, int depth)
   }
 }
 
-// Draws leaves; holds one thread's scratch, reused between them.
+// Draws the numbers of leaves; holds the scratch of one thread, reused for each leaf.
 class LeafSampler {
  public:
   // `most`: the largest count of a leaf. Throws std::bad_alloc.
@@ -66,7 +68,7 @@ class LeafSampler {
   // Cost: O(count) expected, where the leaf is nearly empty or nearly full, otherwise
   // O(count log leaf_draws).
   void draw(const SampleNode& leaf, int64_t* out) {
-    const bool draw_absent = leaf.count > leaf.size / 2;  // fewer to draw: those left out
+    const bool draw_absent = leaf.count > leaf.size / 2;  // the numbers left out are fewer
     const int64_t wanted = draw_absent ? leaf.size - leaf.count : leaf.count;
     draw_sorted(leaf, wanted);
     int64_t* to = out + leaf.offset;
@@ -92,16 +94,16 @@ class LeafSampler {
     const auto begin = numbers_.begin();
     auto end = begin;
     if (wanted > 0) end = first_draws(random, size, wanted);
-    while (end != begin + wanted) {  // draws that repeat an earlier one do not count
+    while (end != begin + wanted) {  // repeated numbers are drawn again
       for (; end != begin + wanted; ++end) *end = static_cast<int64_t>(random.below(size));
       std::sort(begin, end);
       end = std::unique(begin, end);
     }
   }
 
-  // `wanted` draws, sorted, without the repeated ones. A number grows with the random word that it
-  // is made from, so the word's leading bits say roughly where it goes: a counting sort by them,
-  // then insertions, which find nearly everything in place.
+  // Makes `wanted` draws and returns the end of the distinct ones in numbers_, sorted. A number
+  // grows with the random word that it is made from. A counting sort by the leading bits of the
+  // words therefore puts nearly every number into its place, and an insertion sort does the rest.
   std::vector<int64_t>::iterator first_draws(Philox& random, uint64_t size, int64_t wanted) {
     const int shift = 64 - bits_;
     std::fill(ends_.begin(), ends_.end(), 0);
@@ -126,7 +128,7 @@ class LeafSampler {
   }
 
   uint64_t seed_;
-  int bits_ = 1;  // of a word that choose its bucket: about one number a bucket
+  int bits_ = 1;  // leading bits of a word that choose its bucket: about one number a bucket
   std::vector<uint32_t> ends_;
   std::vector<uint64_t> words_;
   std::vector<int64_t> numbers_;

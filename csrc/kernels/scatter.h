@@ -1,4 +1,4 @@
-// The input gradient on the rows as they are, without the transposed order: a scatter.
+// The input gradient by a scatter along the rows, without the order by columns.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,9 @@ namespace tts {
 //   dy    (1 <= samples <= L, w.rows)
 //   sums  (w.columns, L), zeroed by the caller; nothing aliases it
 // Returns false if an index was out of range (sums is then meaningless).
-// Each sum is made in the order of the rows.
-// Cost: O(nnz of the rows * L): a load and a store for each multiply-add, against the load alone
-// of SpmmRows, but no pass over `values` in another order.
+// Each sum is computed in the order of the rows.
+// Cost: O(nnz of the rows * L). Each multiply-add takes a load and a store, where SpmmRows takes a
+// load alone; in return, `values` need not be brought into the order by columns.
 template <class T, class I, class X, int L>
 struct ScatterRows {
   template <int Bytes>
@@ -52,7 +52,7 @@ struct ScatterRows {
           prefetch_stream(w.values + to + stream_ahead, column_window);
         }
         const int64_t stop = range.end < to ? range.end : to;
-        // Four to a turn: a quarter faster at 2 samples (measured, 3312 x 3000).
+        // Four nonzeros a turn: a quarter faster at 2 samples (measured, 3312 x 3000).
         for (; k + 4 <= stop; k += 4)
           for (int c = 0; c < 4; ++c) add(k + c, gradient);
         for (; k < stop; ++k) add(k, gradient);

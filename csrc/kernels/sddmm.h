@@ -1,4 +1,4 @@
-// Sampled dense-dense product: the gradient of the nonzero weights, and of nothing else.
+// Sampled dense-dense product: the gradient of the nonzero weights alone.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace tts {
 
-// The first of several tiles, each `step` after the one before.
+// Several tiles; each begins `step` values after the one before.
 template <class T>
 struct Tiles {
   const T* first;
@@ -20,10 +20,10 @@ struct Tiles {
 // out[i] (+)= sum over s of dy[s, rows[i]] * x[s, columns[i]] for the `count` nonzeros of a window.
 //   dy    Count tiles (rows, L) with their samples side by side (tile.h)
 //   x     Count tiles (columns, Stride >= L)
-//   out   (count); `accumulate` adds to it, otherwise it is set; nothing aliases it
-// Nonzeros are taken W at a time: W vectors of products, summed over their lanes in one tree of
-// W - 1 additions. Two tiles to a tree halve its share of the work. Each entry is summed in the
-// same order wherever it stands. Cost: O(count * L * Count).
+//   out   (count); added to if `accumulate`, otherwise overwritten; nothing aliases it
+// W nonzeros are processed at a time: their W vectors of products are summed over the lanes in one
+// tree of W - 1 additions. With two tiles to a tree, the tree takes half as much of the work. Every
+// entry is summed in the same order, wherever it stands. Cost: O(count * L * Count).
 template <class T, class I, int L, int Stride, int Count, int Bytes, int W>
 TTS_INLINE void sddmm_window(const NonzeroWindow<I, W>& window, int64_t count, Tiles<T> dy,
                              Tiles<T> x, bool accumulate, T* out) {
@@ -32,9 +32,10 @@ TTS_INLINE void sddmm_window(const NonzeroWindow<I, W>& window, int64_t count, T
   static_assert(W == Lanes<T, L, Bytes>::width);
   for (int64_t i = 0; i < count; i += W) {
     V sums;
-    // Both forms start from zero: with a bare product first, the compiler may fuse either
-    // multiplication with the addition, and they would round differently. The barriers keep the
-    // loads behind the branch: hoisted above it, 2 W vectors would be spilled to the stack.
+    // The sums of both branches start from zero: in a sum of two bare products, the compiler may
+    // fuse either multiplication with the addition, and the two branches would round differently.
+    // The barriers keep the loads inside the branches: hoisted above them, 2 W vectors would be
+    // spilled to the stack.
     if (W >= 8 && window.rows[i] == window.rows[i + W - 1]) {
       asm volatile("" ::: "memory");
       V held[Count][vectors];
@@ -73,8 +74,8 @@ TTS_INLINE void sddmm_window(const NonzeroWindow<I, W>& window, int64_t count, T
 }
 
 // out[k] (+)= sum over s of dy[s, r] * x[s, w.col[k]], for every k in every row r of `rows` and
-// Count tiles of L samples; `accumulate` adds to out, otherwise it is set.
-//   w     its values are not read
+// Count tiles of L samples; out is added to if `accumulate`, otherwise overwritten.
+//   w     whose values are not read
 //   dy, x tiles (w.rows, L) and (w.columns, L) (tile.h)
 //   out   (nnz); nothing aliases it
 // Returns false if an index was out of range (out is then meaningless).

@@ -12,13 +12,14 @@
 
 namespace tts {
 
-// The gradient of the nonzeros and a scatter of the input gradient (scatter.h) in one pass over
-// the nonzeros. A column's activations and the sums of its gradient lie side by side, on one cache
-// line for small L, so that the scatter finds in L1 what the product has just loaded.
+// Computes the gradient of the nonzeros (sddmm.h) and scatters the input gradient (scatter.h) in
+// one pass over the nonzeros. The activations of a column and the sums of its gradient lie side by
+// side, for small L on one cache line, so that the scatter finds the sums in L1 after the product
+// has loaded the activations.
 //   dy           tile (w.rows, L)
 //   columns_tile (w.columns, 2 L): x with its samples side by side, then the sums, zeroed by the
 //                caller: columns_tile[c, L + s] += w.values[k] * dy[s, r] for every k at (r, c)
-// Everything else as in SddmmRows. Each sum is made in the order of the nonzeros.
+// Everything else is as in SddmmRows. Each sum is computed in the order of the nonzeros.
 template <class T, class I, int L>
 struct SddmmScatterRows {
   template <int Bytes>

@@ -1,10 +1,10 @@
-// Exact selection of the smallest, without a sort: a radix search for the largest key that is
-// still among them, then one pass that marks.
+// Exact selection of the smallest numbers without a sort: a radix search finds the largest key to
+// be selected, then one pass marks the numbers up to it.
 //
-// A number is turned into an unsigned key that sorts as it does (its own bits, nearly). A search
-// looks at the keys a digit at a time: a histogram of the digits of those keys that start like the
-// one looked for gives its next digit. Histograms are whole numbers, so any split over threads
-// gives the same result.
+// Each number is mapped to an unsigned key of the same order, made of the bits of the number. The
+// search finds the boundary key digit by digit: among the keys that begin with the digits found so
+// far, a histogram of the next digit says what that digit is. Histograms hold whole numbers, so
+// that the result is the same for any number of threads.
 #pragma once
 
 #include <algorithm>
@@ -20,7 +20,7 @@ namespace tts {
 template <class T>
 using KeyOf = std::conditional_t<sizeof(T) == 4, uint32_t, uint64_t>;
 
-// The bits of a float or double, taken apart.
+// The sign bit and the bits of infinity of a float or double.
 template <class T>
 struct FloatBits {
   using U = KeyOf<T>;
@@ -29,7 +29,8 @@ struct FloatBits {
       sizeof(T) == 4 ? U(0x7F800000) : static_cast<U>(uint64_t{0x7FF} << 52);
 };
 
-// Numbers as they are: -inf < ... < -0 = 0 < ... < inf < NaN, all NaN equal. One side.
+// Keys in the order of the numbers: -inf < ... < -0 = 0 < ... < inf < NaN, all NaN equal. All
+// numbers form one side.
 template <class T>
 struct ByNumber {
   using Value = T;
@@ -47,15 +48,15 @@ struct ByNumber {
   TTS_INLINE static unsigned side(T) { return 0; }
 };
 
-// The same, the largest first: NaN < inf < ... < -inf.
+// Keys in the reverse order, the largest number first: NaN < inf < ... < -inf.
 template <class T>
 struct ByNumberDown : ByNumber<T> {
   using U = KeyOf<T>;
   TTS_INLINE static U key(T value) { return static_cast<U>(~ByNumber<T>::key(value)); }
 };
 
-// Numbers by their distance from zero, each sign for itself: side 1 holds those below 0, side 0
-// all others, NaN among them and farthest from zero.
+// Keys in the order of the distance from zero, on two sides: side 1 holds the numbers below 0, side
+// 0 all others. NaN belongs to side 0 and is farthest from zero.
 template <class T>
 struct ByMagnitude {
   using Value = T;
@@ -70,16 +71,17 @@ struct ByMagnitude {
   TTS_INLINE static unsigned side(T value) { return value < 0 ? 1 : 0; }
 };
 
-// The largest key to mark on each side, as far as it is known: its leading digits. In the end:
-// keys below `key` are marked, and of those equal to it the first `equal`.
+// The largest key to mark on each side; during the search, the leading digits found so far. At the
+// end, the keys below `key` are to be marked, and of the keys equal to `key` the first `equal`.
 template <class U>
 struct Boundary {
   U key[2];
   int64_t equal[2];
 };
 
-// counts[(side << bits) + digit] += 1 for the numbers of x (n) whose key starts like the boundary
-// of their side; the digit has `bits` bits and `shift` bits below it. first: nothing is known yet.
+// counts[(side << bits) + digit] += 1 for each number of x (n) whose key begins with the digits of
+// the boundary of its side. The digit has `bits` bits and `shift` bits below it. `first`: no digit
+// of the boundary is known yet. Cost: O(n).
 template <class By>
 struct CountDigits {
   template <int Bytes>
@@ -103,8 +105,8 @@ struct CountDigits {
   }
 };
 
-// Finds the next digit of one side's boundary. counts (1 << bits); at least boundary.equal[side]
-// in all. Cost: O(1 << bits).
+// Finds the next digit of the boundary of one side. counts (1 << bits) sum to boundary.equal[side]
+// or more. Cost: O(1 << bits).
 template <class U>
 void next_digit(const int64_t* counts, int bits, int side, Boundary<U>& boundary) {
   int64_t wanted = boundary.equal[side];
@@ -114,8 +116,8 @@ void next_digit(const int64_t* counts, int bits, int side, Boundary<U>& boundary
   boundary.equal[side] = wanted;
 }
 
-// marked[i] = 1 where x[i] lies below the boundary of its side, otherwise 0, for i < n < 2^32;
-// ties[side] = how many equal it.
+// marked[i] = 1 if the key of x[i] lies below the boundary of its side, otherwise 0, for
+// i < n < 2^32; ties[side] = number of keys equal to the boundary. Cost: O(n).
 template <class By>
 struct MarkBelow {
   template <int Bytes>
@@ -138,7 +140,7 @@ struct MarkBelow {
   }
 };
 
-// Marks the first quota[side] of x (n) that equal the boundary of their side.
+// Marks, on each side, the first quota[side] numbers of x (n) whose key equals the boundary.
 template <class By>
 void mark_ties(const typename By::Value* x, int64_t n, const Boundary<typename By::U>& boundary,
                const int64_t* quota, uint8_t* marked) {
@@ -152,11 +154,12 @@ void mark_ties(const typename By::Value* x, int64_t n, const Boundary<typename B
   }
 }
 
-// Writes those of x and y (n) that are marked, in order, at most `room` of each. Nothing aliases.
+// Writes the marked entries of x and y (n) in order, at most `room` of each. Nothing aliases.
+// Cost: O(n).
 template <class T>
 void pack_marked(const T* x, const int64_t* y, const uint8_t* marked, int64_t n, int64_t room,
                  T* packed_x, int64_t* packed_y) {
-  constexpr int64_t block = 256;  // packed without a branch that depends on the numbers
+  constexpr int64_t block = 256;  // packed without a branch that depends on the marks
   T some_x[block];
   int64_t some_y[block], written = 0;
   for (int64_t first = 0; first < n; first += block) {

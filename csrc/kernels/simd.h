@@ -1,10 +1,10 @@
 // Instruction sets and short vectors.
 //
 // Every kernel is written once, as `struct Kernel { template <int Bytes> static bool apply(...) }`
-// whose body is force-inlined; `Bytes` is the width of the vector registers to write for.
-// `run<Kernel>(isa, arguments...)` calls it from a function that is compiled for the wanted
-// instruction set, so one source serves them all, and nothing outside these marked functions uses
-// an instruction beyond the baseline.
+// with a force-inlined body; `Bytes` is the width of the vector registers that the body uses.
+// `run<Kernel>(isa, arguments...)` calls the body from a function that is compiled for the wanted
+// instruction set. One source thus serves all instruction sets, and no code outside these functions
+// uses an instruction beyond the baseline.
 #pragma once
 
 #include <cstdint>
@@ -62,19 +62,19 @@ TTS_INLINE void store(T* to, const V& vector) {
   std::memcpy(to, &vector, sizeof(V));
 }
 
-// Weights stream through the kernels while their activations are fetched at random, which leaves
-// the hardware's own prefetching behind: the lines are asked for this many nonzeros ahead
-// (measured: 1.05 to 0.70 ns a nonzero for 300,000 x 300,000 at 2 samples).
+// Weights are read in order while their activations are read at random, and the hardware's own
+// prefetching of the weights falls behind. The kernels prefetch the weights this many nonzeros
+// ahead (measured: 1.05 to 0.70 ns a nonzero for 300,000 x 300,000 at 2 samples).
 constexpr int64_t stream_ahead = 512;
 
-// Asks for the lines of [from, from + count). Harmless beyond the end of an array.
+// Prefetches the cache lines of [from, from + count), which may lie beyond the end of an array.
 template <class T>
 TTS_INLINE void prefetch_stream(const T* from, int64_t count) {
   constexpr int64_t line = 64 / static_cast<int64_t>(sizeof(T));
   for (int64_t i = 0; i < count; i += line) __builtin_prefetch(from + i);
 }
 
-// The two permutations of which transposes and sums over lanes are made. For lane i of N, with H
+// The two permutations that transposes and sums over lanes are composed of. For lane i of N, with H
 // a power of two below N:
 //   blend<H>: i & H ? b[i] : a[i]            exchange<H>: i & H ? b[i - H] : a[i + H]
 template <int H, class V, size_t... i>
@@ -100,8 +100,8 @@ TTS_INLINE auto repeat_pairs(const V& a, std::index_sequence<i...>) {
   return __builtin_shufflevector(a, a, (i / 2)...);
 }
 
-// Transposes the N x N block whose rows are v[0..N): log2(N) stages, each swapping the
-// off-diagonal quarters of blocks of 2H x 2H.
+// Transposes the N x N block whose rows are v[0..N) in log2(N) stages; the stage of H swaps the
+// off-diagonal quarters of each block of 2H x 2H.
 template <int H, class V, int N>
 TTS_INLINE void transpose_block(V (&v)[N]) {
   using Index = std::make_index_sequence<N>;
@@ -115,7 +115,7 @@ TTS_INLINE void transpose_block(V (&v)[N]) {
 }
 
 // Sums N vectors over their lanes at once: lane i of the result is the sum of the lanes of
-// vector(i). A balanced tree whose order is fixed by N alone, the same for every i.
+// vector(i). The order of the sum is a balanced tree that depends on N alone, the same for every i.
 template <int N, int H, int i, class F>
 TTS_INLINE auto sum_lanes(const F& vector) {
   if constexpr (H == N) {
@@ -127,7 +127,7 @@ TTS_INLINE auto sum_lanes(const F& vector) {
   }
 }
 
-// N lanes made of groups of L: group g is the vector of L lanes that group(g) returns.
+// Returns a vector of N lanes: lanes [g L, (g + 1) L) are the L lanes of group(g).
 template <int N, int L, int g, class F>
 TTS_INLINE auto pack(const F& group) {
   if constexpr (N == L) {

@@ -1,4 +1,4 @@
-// Sparse times dense: the forward product, and the input gradient on the transposed order.
+// Sparse times dense: the forward product, and the input gradient in the order by columns.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +10,12 @@
 
 namespace tts {
 
-// Rows whose sums are kept until they are written together, transposed.
+// Number of rows whose sums are written together, transposed.
 constexpr int row_group = 16;
 
-// Columns that are checked together, ahead of their use. Windows begin at multiples of their size:
-// where they cut a row, and with it the order of its sum, must not depend on the first row asked
-// for.
+// Number of columns that are checked together, ahead of their use. Windows begin at multiples of
+// their size. A window may cut a row, which changes the order of the row's sum; where it cuts must
+// therefore not depend on the rows that a call is given.
 constexpr int column_window = 512;
 
 // y[s, r] = bias[r] + sum over k in row r of w.values[k] * x[s, w.col[k]]
@@ -24,8 +24,8 @@ constexpr int column_window = 512;
 //   tile (w.columns, L): x with its samples side by side (tile.h)
 //   y    (samples <= L, w.rows); every entry of the given rows is written
 // Nothing aliases y. Returns false if an index was out of range (y is then meaningless).
-// A row's sum is made by one call, in an order that depends on the row's place in crow and on L
-// alone.
+// The sum of a row is computed by one call, in an order that depends on the row's place in crow and
+// on L alone.
 // Cost: O(nnz of the rows * L).
 template <class T, class I, class Y, int L>
 struct SpmmRows {
@@ -34,7 +34,7 @@ struct SpmmRows {
                                Activations<Y> y) {
     using V = typename Lanes<T, L, Bytes>::V;
     constexpr int width = Lanes<T, L, Bytes>::width, count = Lanes<T, L, Bytes>::count;
-    // Independent sums hide the latency of a multiply-add; 8 fill its pipeline.
+    // Independent sums hide the latency of a multiply-add; 8 vectors in flight fill its pipeline.
     constexpr int chains = count >= 8 ? 1 : count >= 4 ? 2 : 4;
     alignas(64) T group[row_group * L];
     alignas(64) I checked[column_window];  // columns [from, to), clamped

@@ -1,10 +1,10 @@
-// Between row-major activations and tiles of samples that lie side by side.
+// Transposes between row-major activations and tiles, in which samples lie side by side.
 //
-// Activations are row-major (batch, features), so the same feature of neighbouring samples lies
-// far apart. The kernels work on tiles of L samples in which the L values of a feature are
-// contiguous: one nonzero weight is then one broadcast and one multiply-add on contiguous memory.
-// Blocks of W x W values are transposed in registers on the way in and on the way out, so no
-// transposed copy of more than a tile exists.
+// Activations are row-major (batch, features), so that the values of one feature of neighbouring
+// samples lie far apart. The kernels work on tiles of L samples in which the L values of a feature
+// are contiguous: a nonzero weight then costs one broadcast and one multiply-add on contiguous
+// memory. Blocks of W x W values are transposed in registers when a tile is filled and when sums
+// are written, so that no transposed copy of more than a tile exists.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@
 
 namespace tts {
 
-// Samples side by side: a batch is cut into tiles of the widest width; the rest gets one tile of
-// the narrowest width that holds it.
+// A batch is cut into tiles of the widest width; the remaining samples form one tile of the
+// narrowest width that holds them.
 constexpr int64_t widest_tile_bytes = 128;
 
 template <class T>
@@ -52,13 +52,14 @@ auto for_tile_width(int64_t samples, const F& f) {
   }
 }
 
-// L samples are as many streams, more than the hardware prefetches: the next lines are asked for
-// this many features ahead (measured: 10.6 to 4 ms for the weight gradient of 768 x 3072 at batch
-// 2048, density .02). A prefetch past the end of x is harmless.
+// Filling a tile reads L streams, one a sample, which are more than the hardware prefetches by
+// itself. The kernel prefetches each stream this many features ahead (measured: 10.6 to 4 ms for
+// the weight gradient of 768 x 3072 at batch 2048, density .02). A prefetch past the end of x is
+// harmless.
 constexpr int prefetch_ahead = 32;
 
 // tile[i * Stride + s] = x[s, features.begin + i] for every feature of `features` and every sample
-// s; the lanes from x.samples to L become zero.
+// s; lanes x.samples to L - 1 become zero.
 //   x     1 <= x.samples <= L
 //   tile  (number of features, Stride >= L), does not alias x
 // Cost: O(features * L).
@@ -87,7 +88,7 @@ TTS_INLINE void fill_tile(Activations<const X> x, Range features, T* tile) {
       tile[(f - begin) * Stride + s] = s < x.samples ? widen(x.data[s * x.features + f]) : T(0);
 }
 
-// y[s, first + g] = sums[g * L + s] for g < count and every sample s: the way out.
+// y[s, first_row + g] = sums[g * L + s] for g < count and every sample s.
 //   sums  (count, L); y does not alias it, y.samples <= L
 // Cost: O(count * samples).
 template <class T, int L, int Bytes, class Y>
@@ -112,7 +113,7 @@ TTS_INLINE void write_rows(const T* sums, int64_t count, Activations<Y> y, int64
     for (int64_t s = 0; s < y.samples; ++s) narrow(sums[g * L + s], out[s * y.features + g]);
 }
 
-// fill_tile on some features of a tile of all features.
+// fill_tile for some features of a tile of all features.
 template <class X, class T, int L>
 struct FillTile {
   template <int Bytes>
@@ -122,7 +123,8 @@ struct FillTile {
   }
 };
 
-// The same for a tile (features, 2 L) that keeps room for sums beside the samples, set to zero.
+// FillTile for a tile (features, 2 L) that has room for sums beside the samples; the sums are set
+// to zero.
 template <class X, class T, int L>
 struct FillTileBesideSums {
   template <int Bytes>
@@ -134,7 +136,7 @@ struct FillTileBesideSums {
   }
 };
 
-// out[f] (+)= sum over s of tile[f, s] for every f in `features`; a fixed order of s.
+// out[f] (+)= sum over s of tile[f, s] for every f in `features`, in a fixed order of s.
 //   tile (all features, L), lanes without a sample are zero; out (all features), no alias
 // Cost: O(features * L).
 template <class T, int L>
@@ -155,7 +157,7 @@ struct SumTile {
       if (accumulate) sums += load<V>(out + f);
       store(out + f, sums);
     }
-    for (; f < features.end; ++f) {  // the same tree, of which one lane counts
+    for (; f < features.end; ++f) {  // the same tree of additions, of which one lane is used
       const V one = sum_of(f);
       const V sums = sum_lanes<W, 1, 0>([&](auto) __attribute__((always_inline)) { return one; });
       T lanes[W];

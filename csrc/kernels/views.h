@@ -1,4 +1,4 @@
-// What the kernels are given: a sparse matrix, activations, and parts of either.
+// The arguments of the kernels: views of a sparse matrix and of activations, and ranges in them.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +20,8 @@ struct CooView {
 };
 
 // A sparse matrix (rows, columns) in compressed rows: its nonzeros [crow[r], crow[r + 1]) lie in
-// row r. The extents are to be trusted and the contents are not: whoever loads a row pointer or a
-// column checks it (bounds.h). T is void where only the pattern is read.
+// row r. Kernels trust the extents but not the contents: code that loads a row pointer or a column
+// checks it (bounds.h). T is void where only the pattern is read.
 template <class T, class I>
 struct CsrView {
   const int64_t* crow;  // (rows + 1)
@@ -30,17 +30,17 @@ struct CsrView {
   int64_t nnz, rows, columns;
 };
 
-// The nonzeros of a CsrView sorted by column, then row: those of column c are
-// [ccol[c], ccol[c + 1]), each in row row[k], and nonzero k of this order is nonzero permutation[k]
-// of the other. The contents are not to be trusted, either.
+// The order by columns of a CsrView: its nonzeros sorted by column, then row. Nonzeros
+// [ccol[c], ccol[c + 1]) lie in column c, nonzero k lies in row row[k], and it is nonzero
+// permutation[k] of the CsrView. Kernels do not trust these contents, either.
 template <class I>
 struct ColumnOrder {
-  const int64_t* ccol;   // (columns + 1), or null where this order is not known
+  const int64_t* ccol;   // (columns + 1), or null where the order has not been derived
   const I* row;          // (nnz), each to lie in [0, rows)
   const I* permutation;  // (nnz), each to lie in [0, nnz)
 };
 
-// The transposed matrix in compressed rows; `values` (nnz) in the order of `order`.
+// The transposed matrix in compressed rows; `values` (nnz) are in the order by columns of w.
 template <class T, class I>
 CsrView<T, I> transposed(const CsrView<T, I>& w, const ColumnOrder<I>& order, const T* values) {
   return {order.ccol, order.row, values, w.nnz, w.columns, w.rows};

@@ -1,5 +1,5 @@
-// A stretch of nonzeros, checked and with their rows written out, so that loops need not know
-// where rows end.
+// A window of consecutive nonzeros, checked and with the row of each written out, so that loops
+// need not look for the ends of rows.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace tts {
 
-// Up to `most` nonzeros, and W more entries that repeat the last one: vectors of W may run over
-// the end.
+// Up to `most` nonzeros, and 16 more entries that repeat the last nonzero, so that vectors of W <=
+// 16 may run past the end.
 template <class I, int W>
 struct NonzeroWindow {
   static constexpr int most = 512;  // columns and rows of a window stay in L1
@@ -20,8 +20,8 @@ struct NonzeroWindow {
   alignas(64) int64_t rows[most + 16];
 
   // Reads nonzeros [from, from + count), 1 <= count <= most, of rows [row, last): their columns,
-  // clamped, and their rows. `row` is the first of these rows at the first call and carries over to
-  // the next one. The row pointers have been checked (nonzeros_of).
+  // clamped, and their rows. At the first call `row` is the first of these rows; the call sets it
+  // to the row where the next call begins. The caller has checked the row pointers (nonzeros_of).
   template <class T>
   TTS_INLINE void read(const CsrView<T, I>& w, int64_t from, int64_t count, int64_t& row,
                        int64_t last, bool& in_range) {

@@ -13,13 +13,14 @@ from .._arguments import as_int
 class AllReLU(nn.Module):
     """The activation `x` for x > 0, `-alpha x` in even layers and `alpha x` in odd ones for x <= 0.
 
-    Both signs of slope together keep the mean activation of a deep sparse network near zero. It
-    stands after hidden layers, not on the input or the output.
+    The two signs together keep the mean activation of a deep sparse network near zero. All-ReLU
+    follows hidden layers; it is not applied to the input or the output of a network.
 
     Args:
-        alpha: slope of the negative side; 0.6 for Fashion-MNIST and 0.75 for CIFAR-10 there.
-        layer_index: which hidden layer it follows; its parity gives the sign of the slope. The
-            paper counts layers from 1.
+        alpha: slope of the negative side; the paper takes 0.6 for Fashion-MNIST and 0.75 for
+            CIFAR-10.
+        layer_index: number of the hidden layer that the activation follows; its parity gives the
+            sign of the slope. The paper counts layers from 1.
 
     Shape: any; the output has the shape and dtype of the input.
 

@@ -12,18 +12,20 @@ from .sparse_layer import SparseLayer
 
 
 class AveragedModel(swa_utils.AveragedModel):
-    """`torch.optim.swa_utils.AveragedModel` whose averages belong to connections, not to slots.
+    """A `torch.optim.swa_utils.AveragedModel` whose averages follow an evolving topology.
 
-    torch's own class averages the k-th value of then with the k-th value of now. After an
-    evolution these are weights of different connections, and it cannot tell. Here the averages
-    follow the topology before each update: a connection that is still there keeps its average,
-    one that is gone loses it, and one that is new starts with the weight that it has now, as if
-    it had always had it.
+    torch's own class averages the k-th entry of `values` at every update. After an evolution, entry
+    k belongs to another connection than before, and the class mixes the weights of the two. Here
+    the averages follow the topology before each update: a connection that still exists keeps its
+    average, the average of a dropped connection is dropped, and a new connection starts with its
+    present weight, as if it had always had this weight.
 
     Args:
-        model, device, avg_fn, multi_avg_fn, use_buffers: as there.
+        model, device, avg_fn, multi_avg_fn, use_buffers: as for
+            `torch.optim.swa_utils.AveragedModel`.
 
-    Cost: an update takes O(nnz) more where the topology changed, O(nnz) memory for a moment.
+    Cost: where a topology has changed, an update takes O(nnz log nnz) more time, and O(nnz) memory
+    that is freed afterwards.
 
     Example:
         >>> from torch_truly_sparse import TrulySparseLinear
@@ -38,13 +40,13 @@ class AveragedModel(swa_utils.AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Take one more model into the average.
+        """Update the averages with the present weights of a model.
 
         Args:
-            model: the model whose copy this is, at a later step.
+            model: the model that was copied at construction, at a later step of its training.
 
         Raises:
-            ValueError: it has other sparse layers than the average; nothing is changed.
+            ValueError: `model` has other sparse layers than the average; nothing is changed.
         """
         pairs = list(zip(_sparse_layers(self.module), _sparse_layers(model), strict=False))
         if len(_sparse_layers(self.module)) != len(_sparse_layers(model)) or any(
@@ -69,7 +71,7 @@ def _size(layer: SparseLayer) -> tuple[str, Any, Any]:
 
 
 def _follow(averaged: SparseLayer, current: SparseLayer) -> None:
-    """Give the averaged layer the topology of the current one, its averages along."""
+    """Give the averaged layer the topology of the current layer, and move its averages along."""
     before = averaged.topology
     after = current.topology.to(before.device)
     if before == after:
@@ -85,7 +87,7 @@ def _follow(averaged: SparseLayer, current: SparseLayer) -> None:
 
 
 def _matched(before: Tensor, entries: Tensor, after: Tensor, otherwise: Tensor) -> Tensor:
-    """Take the entry of each position that was there before, and `otherwise` for the others."""
+    """Return, for each position of `after`, its entry if it is in `before`, else `otherwise`."""
     if not before.shape[0]:
         return otherwise.clone()
     slots = torch.searchsorted(before, after).clamp_(max=before.shape[0] - 1)

@@ -1,4 +1,4 @@
-"""Layers from what exists already (dense weights, known connections), and back to dense ones."""
+"""Conversion: layers of dense weights or known connections, and dense layers of sparse ones."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def layer_of(
     """Make a layer of known connections, on the device and of the dtype of `values`.
 
     Args:
-        layer_type: its class.
-        topology: its connections.
-        values: (nnz,), their weights.
-        bias: (out_features,), or None for a layer without.
-        init: what `reset_parameters` draws.
+        layer_type: class of the layer.
+        topology: connections of the layer.
+        values: (nnz,), weights of the connections.
+        bias: (out_features,), or None for a layer without a bias.
+        init: the initializer of later calls of `reset_parameters`.
 
     Returns:
-        A new layer; everything is copied, and nothing was drawn.
+        A new layer; everything is copied, and no random number is drawn.
 
     Raises:
         TypeError, ValueError: there are not as many `values` as connections.
@@ -56,7 +56,7 @@ def layer_of(
 
 
 def take_settings(layer: SparseLayer, weight: Tensor, bias: Tensor | None, training: bool) -> None:
-    """Make a layer train what another one trains, and be in its mode."""
+    """Set `requires_grad` of a layer like that of `weight` and `bias`, and its training mode."""
     layer.weight_parameter.requires_grad_(weight.requires_grad)
     if layer.bias is not None and bias is not None:
         layer.bias.requires_grad_(bias.requires_grad)
@@ -64,7 +64,7 @@ def take_settings(layer: SparseLayer, weight: Tensor, bias: Tensor | None, train
 
 
 def topology_to_keep(weight: Tensor, density: float | None, mask: Tensor | None) -> Topology:
-    """Choose weights of a dense layer: the largest by magnitude, or those under a mask.
+    """Return the topology of a dense layer's largest weights, or of its weights under a mask.
 
     Args:
         weight: (out_features, in_features).
@@ -72,7 +72,7 @@ def topology_to_keep(weight: Tensor, density: float | None, mask: Tensor | None)
         mask: bool, of the shape of `weight`, keep these. Exactly one of the two.
 
     Returns:
-        Their topology, on the device of `weight`.
+        The topology of the weights to keep, on the device of `weight`.
 
     Raises:
         TypeError, ValueError: as `TrulySparseLinear.from_dense` says.
@@ -88,7 +88,7 @@ def topology_to_keep(weight: Tensor, density: float | None, mask: Tensor | None)
 
 
 def weights_at(weight: Tensor, topology: Topology) -> Tensor:
-    """Take the entries of a dense weight at the connections of a topology: (nnz,), new memory."""
+    """Return the entries of a dense weight at the connections of a topology: (nnz,), a copy."""
     rows, columns = topology.indices.to(weight.device).long()
     return weight[rows, columns]
 
@@ -109,10 +109,10 @@ def _checked_mask(mask: Tensor, weight: Tensor) -> Tensor:
 def dense_linear(topology: Topology, values: Tensor, bias: Tensor | None) -> nn.Linear:
     """Make an `nn.Linear` with zeros where there is no connection; everything is copied.
 
-    `requires_grad` of `values` and `bias` goes along.
+    The layer also takes over `requires_grad` of `values` and `bias`.
 
     Args:
-        topology: checked.
+        topology: the connections; the caller has checked them.
         values: (nnz,).
         bias: (out_features,), or None.
     """
@@ -135,11 +135,11 @@ def dense_linear(topology: Topology, values: Tensor, bias: Tensor | None) -> nn.
 
 
 def coo_tensor(topology: Topology, values: Tensor) -> Tensor:
-    """Make a coalesced torch.sparse_coo_tensor, in which gradients flow back to the values.
+    """Make a coalesced torch.sparse_coo_tensor, through which gradients flow back to `values`.
 
     Args:
-        topology: checked: torch reads the indices as they are.
-        values: (nnz,). A backward pass after they were changed in place raises torch's error.
+        topology: the connections; the caller has checked them, for torch does not.
+        values: (nnz,). A backward pass after `values` was changed in place raises torch's error.
 
     Returns:
         (out_features, in_features), a copy: the indices widened to int64, 20 bytes a weight.
@@ -158,7 +158,7 @@ def coo_tensor(topology: Topology, values: Tensor) -> Tensor:
 class _InThisTopology(torch.autograd.Function):
     """A copy of the values; a backward pass after they changed raises torch's own error.
 
-    Evolution would otherwise let the gradient reach the wrong connections in silence.
+    Without this error, the gradient after an evolution would reach the wrong connections.
     """
 
     @staticmethod

@@ -26,8 +26,8 @@ class Initializer(Protocol):
         """Draw a weight for each of `connections`.
 
         Args:
-            connections: (2, n) those that want a weight.
-            topology: the whole topology that they are part of; it gives the fans.
+            connections: (2, n) coordinates of the connections to draw weights for.
+            topology: the topology of the layer, which holds these connections and gives the fans.
             dtype: of the weights.
             generator: source of randomness, or None for torch's default generator.
 
@@ -38,7 +38,7 @@ class Initializer(Protocol):
 
 
 class _FanUniform:
-    """Uniform in +-sqrt(gain / fans), the fans being the connections that are there."""
+    """Uniform in +-sqrt(gain / fans), where the fans count the connections that exist."""
 
     _gain: ClassVar[float]
 
@@ -56,7 +56,7 @@ class _FanUniform:
         return bounds.mul_(unit.to(bounds.device))
 
     def _bounds(self, connections: Tensor, topology: Topology, dtype: torch.dtype) -> Tensor:
-        """Give each connection the bound that follows from the inputs of its output unit."""
+        """Return the bound of each connection, from the number of inputs of its output unit."""
         return self._bound(topology.fan_in().to(dtype)).index_select(0, connections[0])
 
     def _bound(self, fans: Tensor) -> Tensor:
@@ -67,8 +67,8 @@ class _FanUniform:
 class LinearUniform(_FanUniform):
     """Uniform in +-1 / sqrt(fan_in), as `nn.Linear` draws its weights.
 
-    The fan-in is that of the sparse unit, so that a sparse layer starts at the scale of the dense
-    one that it replaces. He's weights are sqrt(6) times as large.
+    The fan-in is the number of connections that the unit has, so that a sparse layer starts at the
+    scale of the dense layer that it replaces. `HeUniform` draws weights sqrt(6) times as large.
     """
 
     _gain = 1.0
@@ -76,10 +76,12 @@ class LinearUniform(_FanUniform):
 
 @dataclass(frozen=True)
 class HeUniform(_FanUniform):
-    """Uniform in +-sqrt(6 / fan_in), fan_in being the connections that the unit has.
+    """Uniform in +-sqrt(6 / fan_in), where fan_in counts the connections that the unit has.
 
-    Keeps the variance of activations through ReLU layers. Source: He et al. 2015, "Delving deep
-    into rectifiers" (arXiv 1502.01852), there with the fan-in of a dense layer.
+    This keeps the variance of activations through ReLU layers.
+
+    Source: He et al. 2015, "Delving deep into rectifiers" (arXiv 1502.01852), who take the fan-in
+    of a dense layer.
     """
 
     _gain = 6.0
@@ -87,16 +89,16 @@ class HeUniform(_FanUniform):
 
 @dataclass(frozen=True)
 class XavierUniform(_FanUniform):
-    """Uniform in +-sqrt(6 / (fan_in + fan_out)), the fans being the connections that are there.
+    """Uniform in +-sqrt(6 / (fan_in + fan_out)), where the fans count the connections that exist.
 
     Source: Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward
-    neural networks", there with the fans of a dense layer.
+    neural networks", who take the fans of a dense layer.
     """
 
     _gain = 6.0
 
     def _bounds(self, connections: Tensor, topology: Topology, dtype: torch.dtype) -> Tensor:
-        """Count the inputs of each connection's output unit and the outputs of its input unit."""
+        """Return the bound of each connection, from the fans of its output and input unit."""
         fan_in, fan_out = topology.fan_in().to(dtype), topology.fan_out().to(dtype)
         fans = fan_in.index_select(0, connections[0])
         return self._bound(fans.add_(fan_out.index_select(0, connections[1])))
@@ -104,9 +106,12 @@ class XavierUniform(_FanUniform):
 
 @dataclass(frozen=True)
 class Normal:
-    """Normal with mean 0 and deviation `std`, whatever the fans; SET uses 0.1.
+    """Normal with mean 0 and standard deviation `std`, whatever the fans.
 
-    Source: Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3), their code.
+    Raises:
+        TypeError, ValueError: `std` is not a finite number of at least 0.
+
+    Source: the code of SET (Mocanu et al. 2018, doi 10.1038/s41467-018-04316-3) takes 0.1.
     """
 
     std: float = 0.1
@@ -129,7 +134,10 @@ class Normal:
 
 @dataclass(frozen=True)
 class Zeros:
-    """Zero: a new connection first has to learn. Source: RigL (Evci et al. 2020)."""
+    """All weights 0: a new connection changes no output before it has been trained.
+
+    Source: RigL (Evci et al. 2020, "Rigging the lottery", arXiv 1911.11134).
+    """
 
     def draw(
         self,
@@ -153,11 +161,11 @@ _BY_NAME: dict[str, Initializer] = {
 
 
 def initializer(init: str | Initializer) -> Initializer:
-    """Look up an initializer by name; an object passes through.
+    """Return the initializer of the given name, or the given object itself.
 
     Raises:
         ValueError: the name is unknown.
-        TypeError: it is neither a name nor an initializer.
+        TypeError: `init` is neither a name nor an object with a method `draw`.
     """
     if isinstance(init, str):
         if init not in _BY_NAME:
@@ -171,6 +179,6 @@ def initializer(init: str | Initializer) -> Initializer:
 
 
 def _empty(count: int, dtype: torch.dtype, generator: torch.Generator | None) -> Tensor:
-    """Make room where the generator draws, whatever torch's default device is."""
+    """Return uninitialised memory on the device of the generator, not on torch's default device."""
     device = "cpu" if generator is None else generator.device
     return torch.empty(count, dtype=dtype, device=device)

@@ -13,15 +13,16 @@ from .._torch_internals import transforms_active, version_of
 from ..topology import Shape, Topology
 
 _UNKNOWN = -1
-"""The version of what compiled code adopted: the next eager use checks it."""
+"""The version recorded for indices adopted in compiled code; the next eager use checks them."""
 
 
 class KeptTopology:
     """The topology of one buffer `indices` in one version.
 
-    A copy or a pickle starts empty: what is derived need not travel. A copy knows what it was made
-    from, and warns once where another topology was copied over it in place: so the averages of
-    `torch.optim.swa_utils` follow an evolution, mixing weights of different connections.
+    A copy or a pickle of this object starts empty and derives its topology anew. A copy remembers
+    the topology of the original, and warns once when another topology is copied over its own in
+    place: `torch.optim.swa_utils.AveragedModel` does so after an evolution, and its averages then
+    mix weights of different connections.
 
     Args:
         shape: (out_features, in_features) of the layer.
@@ -32,37 +33,37 @@ class KeptTopology:
         self._indices: Tensor | None = None
         self._version = 0
         self._topology: Topology | None = None
-        self._transposed = False  # whether the column order has ever been asked for
-        # The indices of a copy as they were copied, and their mark.
+        self._transposed = False  # whether the order by columns was ever derived
+        # Of a copy only: the indices that it began with, and the mark of their topology.
         self._copied: tuple[weakref.ref[Tensor], int] | None = None
 
     def of(self, indices: Tensor, *, transposed: bool = False) -> Topology:
         """Return the topology of `indices`, checking them first if they may have changed.
 
         Args:
-            indices: (2, nnz), usually the tensor that was adopted; any other one takes its place
+            indices: (2, nnz), usually the tensor that was adopted. Any other tensor takes its place
                 (`torch.func.functional_call` lends a layer other tensors).
-            transposed: whether the column order is needed.
+            transposed: whether the order by columns is needed.
 
         Raises:
-            TypeError, ValueError: they are not a topology.
+            TypeError, ValueError: `indices` are not a topology of this shape.
 
-        Cost: nothing where nothing changed; otherwise O(nnz + out_features + in_features).
+        Cost: O(1) where nothing changed; otherwise O(nnz + out_features + in_features).
 
-        Under `torch.func` and in an exported program nothing is kept, and the column order is not
-        derived. Compiled code notices another tensor and all that is adopted, but not an edit in
-        place, for a graph cannot ask a tensor's version.
+        Under `torch.func` and in an exported program nothing is kept, and the order by columns is
+        not derived. Compiled code notices another tensor and every adopted topology, but no edit in
+        place, because a graph cannot read the version of a tensor.
         """
         compiling = torch.compiler.is_compiling()
         if compiling and torch.compiler.is_exporting():
-            # The program must read the buffer, not what it held.
+            # The program must read the buffer, not what the buffer held at the export.
             return Topology.from_indices(indices, self._shape)
         unchanged = self._topology is not None and indices is self._indices
         if unchanged and not compiling:
             unchanged = version_of(indices) == self._version
         if not unchanged:
             derived = Topology.from_indices(indices, self._shape)
-            if transforms_active():  # a transform's tensors are not to outlive it
+            if transforms_active():  # its tensors must not outlive the transform
                 return derived
             self._keep(indices, derived)
             self._warn_of_averages(indices, derived)
@@ -74,14 +75,14 @@ class KeptTopology:
         return topology
 
     def adopt(self, indices: Tensor, row_pointers: Tensor) -> None:
-        """Keep a checked topology, and drop what belonged to another.
+        """Keep a checked topology in place of the previous one.
 
-        Where the column order has been asked for before, it is derived again at once: compiled code
-        then finds everything as it was.
+        If the order by columns was ever derived, it is derived for this topology at once, so that
+        compiled code finds the same tensors as before.
 
         Args:
             indices: (2, nnz) the buffer, checked.
-            row_pointers: those of `indices`.
+            row_pointers: (out_features + 1,) int64, the row pointers of `indices`.
         """
         self._copied = None
         topology = Topology(indices, self._shape, row_pointers)
@@ -105,9 +106,9 @@ class KeptTopology:
         if indices is copied() and _mark(topology) != mark:
             self._copied = None
             warnings.warn(
-                "another topology was copied over that of this copy of a layer. If "
-                "torch.optim.swa_utils.AveragedModel did so, its averages are of weights of "
-                "different connections: use tts.nn.AveragedModel. If you did, assign "
+                "another topology was copied over the topology of this copy of a layer. If "
+                "torch.optim.swa_utils.AveragedModel did so, its averages mix weights of "
+                "different connections: use tts.nn.AveragedModel. If your own code did so, assign "
                 "`layer.indices` instead.",
                 stacklevel=2,
             )
@@ -124,7 +125,7 @@ class KeptTopology:
 
 
 def _mark(topology: Topology) -> int:
-    """A number that topologies share only if their units have, in all likelihood, equal fans."""
+    """Return a number that very probably differs where the fan-ins of two topologies differ."""
     pointers = topology.row_pointers
     places = torch.arange(pointers.shape[0], device=pointers.device)
     return int((pointers * (places * places + 1)).sum())

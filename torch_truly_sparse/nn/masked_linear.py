@@ -1,4 +1,4 @@
-"""The masked-dense layer: what truly sparse training is compared with, and tested against."""
+"""The masked-dense layer, with which truly sparse training is compared and tested."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from .truly_sparse_linear import TrulySparseLinear
 class MaskedLinear(SparseLayer):
     """A dense weight times a binary mask: sparse in its results, dense in memory and time.
 
-    `output = input @ (weight * mask).T + bias`. It takes the arguments of `TrulySparseLinear`,
-    and from an equally seeded generator it draws the same topology and the same weights. Under
-    the same training, evolution included, both give the same results to rounding.
+    `output = input @ (weight * mask).T + bias`. The layer takes the arguments of
+    `TrulySparseLinear`, and from an equally seeded generator it draws the same topology and the
+    same weights. Under the same training, evolution included, the two layers give the same results
+    to rounding.
 
     Args:
         in_features, out_features, bias, density, epsilon, nnz, init, generator, device, dtype:
@@ -33,7 +34,10 @@ class MaskedLinear(SparseLayer):
 
     Shape: input (*, in_features), output (*, out_features).
 
-    Cost: O(in_features * out_features) memory; that times the batch in time.
+    Raises:
+        TypeError, ValueError: an argument has the wrong type or lies out of range.
+
+    Cost: O(in_features out_features) memory, O(in_features out_features batch) time.
 
     Example:
         >>> MaskedLinear(784, 300, density=0.05).mask.sum().item()
@@ -56,6 +60,11 @@ class MaskedLinear(SparseLayer):
 
         Returns:
             A new layer of the same dtype, device and training mode.
+
+        Raises:
+            TypeError: `layer` is not a `TrulySparseLinear`.
+
+        Cost: O(in_features out_features) time and memory.
         """
         if not isinstance(layer, TrulySparseLinear):
             raise TypeError(f"`layer` must be a TrulySparseLinear, got {type(layer).__name__}")
@@ -71,16 +80,26 @@ class MaskedLinear(SparseLayer):
 
     @property
     def topology(self) -> Topology:
-        """The topology, read from the mask in O(in_features * out_features) at each call."""
+        """The topology, read from the mask in O(in_features out_features) at each call."""
         return Topology.from_mask(self.mask)
 
     @property
     def indices(self) -> Tensor:  # type: ignore[override]
-        """The coordinates of the mask's entries, (2, nnz), as `topology` reads them."""
+        """The coordinates (2, nnz) of the connections; costs as much as `topology`."""
         return self.topology.indices
 
     def forward(self, input: Tensor) -> Tensor:
-        """Apply `output = input @ (weight * mask).T + bias`."""
+        """Apply `output = input @ (weight * mask).T + bias`.
+
+        Args:
+            input: (*, in_features) of the dtype of `weight`.
+
+        Returns:
+            (*, out_features) of the dtype of `input`, new memory.
+
+        Raises:
+            RuntimeError: torch's own error for a shape or a dtype that does not fit.
+        """
         return F.linear(input, self.weight * self.mask, self.bias)
 
     @property
@@ -89,7 +108,7 @@ class MaskedLinear(SparseLayer):
         return self.weight
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """Take the entries under the mask, row by row."""
+        """Return a copy of the entries under the mask, row by row."""
         return tensor[self.mask]
 
     @torch.no_grad()
@@ -99,12 +118,12 @@ class MaskedLinear(SparseLayer):
 
     @torch.no_grad()
     def replace_topology(self, topology: Topology) -> None:
-        """Put a topology of the same nnz in place, as `SparseLayer.replace_topology` says."""
+        """Replace the topology, as `SparseLayer.replace_topology` says."""
         self._connect(self._fitting(topology, self.nnz))
 
     @torch.no_grad()
     def resize_topology(self, topology: Topology) -> None:
-        """Put a topology of any nnz in place, as `SparseLayer.resize_topology` says."""
+        """Replace the topology by one of any nnz, as `SparseLayer.resize_topology` says."""
         self.check_resizable()
         topology = self._fitting(topology, None)
         self.weight.grad = None
@@ -120,7 +139,7 @@ class MaskedLinear(SparseLayer):
     def check_state(
         self, state_dict: Mapping[str, Any], prefix: str = "", *, assign: bool = False
     ) -> None:
-        """Check the shapes, as `SparseLayer.check_state` says; any mask is a topology."""
+        """Check the shapes, as `SparseLayer.check_state` says; every mask is a valid topology."""
         for name, own in self.state_dict(keep_vars=True).items():
             saved = state_dict.get(prefix + name, own)
             if saved.shape != own.shape:

@@ -18,7 +18,8 @@ from .sparse_layer import SparseLayer
 class StateDictError(ValueError, RuntimeError):
     """A saved state that does not fit; nothing of it was loaded.
 
-    A `ValueError`, as of one layer, and a `RuntimeError`, as torch's own of `load_state_dict`.
+    It is a `ValueError`, like the error of a single layer, and a `RuntimeError`, like torch's own
+    error of `load_state_dict`.
     """
 
 
@@ -27,20 +28,21 @@ def check_state_dict(
 ) -> None:
     """Check every topology and every shape of a saved state, before anything is loaded.
 
-    `nn.Module.load_state_dict` loads module after module: where the tenth is refused, the nine
-    before it are loaded already. Keys that are missing or too many are not looked at, for whether
-    they matter is `strict` of `load_state_dict`.
+    `nn.Module.load_state_dict` loads module after module: when it refuses the tenth module, the
+    first nine have been loaded already. Missing and superfluous keys are not checked here; whether
+    they are errors is decided by `strict` of `load_state_dict`. The shapes of a module with a
+    `_load_from_state_dict` or hooks of its own are not compared, because such a module may convert
+    what it loads.
 
     Args:
-        model: the model that is to load.
-        state_dict: what it is to load.
-        assign: whether it is to be loaded with `assign=True`.
+        model: the model into which the state is to be loaded.
+        state_dict: the saved state.
+        assign: whether the state is to be loaded with `assign=True`.
 
     Raises:
-        StateDictError: some of it does not fit; the text lists all that does not.
+        StateDictError: some entry does not fit; the text lists every such entry.
 
-    Cost: O(nnz) for each sparse layer. Modules with a `_load_from_state_dict` or hooks of their
-    own may convert what they load, so their shapes are not compared.
+    Cost: O(nnz + out_features) for each sparse layer.
     """
     _check(model, state_dict, "", assign)
 
@@ -48,12 +50,15 @@ def check_state_dict(
 def load_all_or_nothing(model: nn.Module) -> RemovableHandle:
     """Make `model.load_state_dict` call `check_state_dict` first, from now on.
 
-    `sparsify` has done so for the models that it returns; calling it again changes nothing. It is a
-    hook of this module (`register_load_state_dict_pre_hook`): it goes along with copies and
-    pickles, and it holds for the model as part of a larger one, too.
+    `sparsify` does so for every model that it returns; a second call changes nothing. The check is
+    a hook of the model (`register_load_state_dict_pre_hook`): copies and pickles of the model have
+    the hook, too, and it also runs when the model is loaded as part of a larger one.
+
+    Args:
+        model: the model that is to check saved states.
 
     Returns:
-        A handle whose `remove` ends it.
+        A handle whose `remove()` removes the check.
 
     Example:
         >>> from torch_truly_sparse import TrulySparseLinear
@@ -101,7 +106,7 @@ def _check(model: nn.Module, state_dict: Mapping[str, Any], prefix: str, assign:
 
 
 def _loads_as_it_is(module: nn.Module, *, is_root: bool) -> bool:
-    """Whether a module loads as torch's own do: tensors of the shapes that it has."""
+    """Return whether a module loads tensors of its own shapes only, as torch's modules do."""
     hooks = module._load_state_dict_pre_hooks.values()
     return type(module)._load_from_state_dict.__module__.startswith("torch.nn.") and (
         is_root or all(map(_is_this_check, hooks))
@@ -137,7 +142,11 @@ def _saved_tensors(module: nn.Module) -> dict[str, Tensor | None]:
 
 
 def holds_topology(state_dict: Mapping[str, Any], prefix: str) -> bool:
-    """Whether a state holds both positions and values; half of a topology is a ValueError."""
+    """Return whether a state holds a topology: both positions and values.
+
+    Raises:
+        ValueError: the state holds only one of the two.
+    """
     missing = [name for name in ("indices", "values") if prefix + name not in state_dict]
     if len(missing) == 1:
         raise ValueError(
@@ -150,7 +159,7 @@ def holds_topology(state_dict: Mapping[str, Any], prefix: str) -> bool:
 def check_saved_topology(
     layer: SparseLayer, state_dict: Mapping[str, Any], prefix: str, *, assign: bool
 ) -> Topology:
-    """Check a saved topology, its values and, where there is one, its bias.
+    """Return the topology of a saved state, after checking its values and bias, too.
 
     Raises:
         TypeError, ValueError: loading would be refused, or would fail half-way.

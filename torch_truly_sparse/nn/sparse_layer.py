@@ -1,4 +1,4 @@
-"""What the truly sparse layer and its masked-dense twin have in common."""
+"""The base class of the truly sparse layer and its masked-dense twin."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .init import Initializer, initializer
 
 
 class SparseLayer(nn.Module, ABC):
-    """A linear layer with a topology; the protocol through which networks evolve.
+    """The base class of linear layers with a topology: all that evolution knows of a layer.
 
-    Evolution knows a layer only by `topology`, `weight_parameter`, `gather`, `scatter_`,
-    `replace_topology` and `resize_topology`, so that with one seed both twins walk through the
-    same topologies.
+    Evolution uses only `topology`, `weight_parameter`, `gather`, `scatter_`, `replace_topology` and
+    `resize_topology` of a layer. From the same seed, a truly sparse layer and its masked-dense twin
+    therefore evolve through the same topologies.
 
     The constructor draws the topology, then the weights, from one generator: two layers of
-    different classes built from equally seeded generators start equal.
+    different classes built from equally seeded generators start with the same topology and weights.
     """
 
     in_features: int
@@ -77,10 +77,10 @@ class SparseLayer(nn.Module, ABC):
     @property
     @abstractmethod
     def topology(self) -> Topology:
-        """Where the layer has its connections.
+        """The connections of the layer.
 
         Raises:
-            TypeError, ValueError: `indices` were damaged since they were checked.
+            TypeError, ValueError: `indices` have been changed and are no valid topology.
         """
 
     @property
@@ -95,13 +95,13 @@ class SparseLayer(nn.Module, ABC):
 
     @property
     def density(self) -> float:
-        """Fraction of all possible connections that are there; 0 for an empty matrix."""
+        """Fraction of the possible connections that exist; 0 for a matrix without positions."""
         positions = self.in_features * self.out_features
         return self.nnz / positions if positions else 0.0
 
     @abstractmethod
     def gather(self, tensor: Tensor) -> Tensor:
-        """Take the entries of the connections, in the order of `indices`.
+        """Return the entries of the connections, in the order of `indices`.
 
         Args:
             tensor: of the shape of `weight_parameter` (the weights, a gradient, optimizer state).
@@ -115,67 +115,67 @@ class SparseLayer(nn.Module, ABC):
         """Write the entries of the connections in place, the inverse of `gather`.
 
         Args:
-            tensor: of the shape of `weight_parameter`; what belongs to no connection becomes 0.
+            tensor: of the shape of `weight_parameter`; entries without a connection become 0.
             entries: (nnz,) in the order of `indices`.
         """
 
     @abstractmethod
     def replace_topology(self, topology: Topology) -> None:
-        """Put a topology of the same nnz in place of the present one, which is copied.
+        """Replace the topology by a copy of another one of the same nnz.
 
-        The weights are left for the caller to write (`scatter_`).
+        The caller has to write the weights of the new connections (`scatter_`).
 
         Args:
-            topology: of the shape of this layer, on any device.
+            topology: a topology of the shape of this layer, on any device.
 
         Raises:
-            TypeError, ValueError: it does not fit this layer; nothing is changed.
+            TypeError, ValueError: `topology` does not fit this layer; nothing is changed.
         """
 
     @abstractmethod
     def resize_topology(self, topology: Topology) -> None:
-        """Put a topology of any nnz in place of the present one, which is copied.
+        """Replace the topology by a copy of another one of any nnz.
 
-        `weight_parameter` stays the same object and loses its gradient; the weights are left for
-        the caller to write (`scatter_`). What an optimizer keeps for them is not touched:
-        `evolution.resize` takes it along.
+        `weight_parameter` stays the same object and loses its gradient. The caller has to write the
+        weights (`scatter_`) and to resize the optimizer's state, as the rules of evolution that
+        change the number of connections do.
 
         Args:
-            topology: of the shape of this layer, on any device.
+            topology: a topology of the shape of this layer, on any device.
 
         Raises:
-            TypeError, ValueError: it does not fit this layer, or `nnz_fixed_by` is set; nothing is
-                changed.
+            TypeError, ValueError: `topology` does not fit this layer, or `nnz_fixed_by` is set;
+                nothing is changed.
         """
 
     @abstractmethod
     def check_state(
         self, state_dict: Mapping[str, Any], prefix: str = "", *, assign: bool = False
     ) -> None:
-        """Check what `load_state_dict` is to load into this layer; nothing is changed.
+        """Check a saved state before `load_state_dict` loads it into this layer; change nothing.
 
         Args:
             state_dict: a saved state.
-            prefix: what stands before this layer's keys in it.
-            assign: whether it is to be loaded with `assign=True`.
+            prefix: prefix of this layer's keys in `state_dict`.
+            assign: whether the state is to be loaded with `assign=True`.
 
         Raises:
-            TypeError, ValueError: it does not fit this layer, or is no topology.
+            TypeError, ValueError: the state does not fit this layer, or holds no valid topology.
         """
 
     def _checked_topology(self) -> Topology:
-        """Check the indices whatever their version says; for what reads them without checking."""
+        """Return the topology, checked anew, for code that reads the indices without checking."""
         return Topology.from_indices(self.indices, (self.out_features, self.in_features))
 
     def _fitting(self, topology: Topology, nnz: int | None) -> Topology:
-        """Return a topology on the device of this layer, if it fits.
+        """Return a topology on the device of this layer, after checking that it fits the layer.
 
         Args:
-            topology: what is to take the place of the layer's own.
-            nnz: the number of connections that it must have, or None for any.
+            topology: the topology that is to replace that of the layer.
+            nnz: the number of connections that `topology` must have, or None for any.
 
         Raises:
-            TypeError, ValueError: it does not fit.
+            TypeError, ValueError: `topology` does not fit.
         """
         if not isinstance(topology, Topology):
             raise TypeError(
@@ -206,8 +206,8 @@ class SparseLayer(nn.Module, ABC):
     def reset_topology(self, *, generator: torch.Generator | None = None) -> None:
         """Draw a new topology of the same nnz, uniformly at random, and new weights for it.
 
-        After construction on the `meta` device and `to_empty(device=...)` this makes the layer
-        whole. An optimizer's state is not touched: make a new optimizer.
+        Call it after construction on the `meta` device and `to_empty(device=...)`, which leave a
+        layer without content. The state of an optimizer is not touched: make a new optimizer.
 
         Args:
             generator: source of randomness, or None for torch's default generator.
@@ -232,8 +232,8 @@ class SparseLayer(nn.Module, ABC):
         Args:
             init: `"linear_uniform"` (the scale of `nn.Linear`), `"he_uniform"`,
                 `"xavier_uniform"`, `"set_normal"` (N(0, 0.1^2)), `"zeros"`, an
-                `Initializer`, or None for the one given at construction. The fans are those of
-                the sparse units: a unit's weights depend on how many connections it has.
+                `Initializer`, or None for the one given at construction. The fans count the
+                connections that a unit has, not the possible ones.
             generator: source of randomness, or None for torch's default generator.
 
         Cost: O(nnz + in_features + out_features).

@@ -11,31 +11,31 @@ from ..functional import HALVES
 
 
 def make_room(parameter: nn.Parameter, size: int) -> None:
-    """Put uninitialised memory for so many numbers beneath a parameter, and drop its gradient."""
+    """Put uninitialised memory for `size` numbers beneath a parameter, and drop its gradient."""
     parameter.grad = None
     with torch.inference_mode(False):
         room = parameter.new_empty(size)
-        # A graph that is still alive (a kept loss) holds the node that accumulates this
-        # gradient, with the size of old; torch makes a new one when the dtype changes.
+        # A graph that is still alive (a kept loss) holds the node that accumulates this gradient,
+        # and the node expects the old size; torch makes a new node when the dtype changes.
         other = torch.float64 if room.dtype == torch.float32 else torch.float32
         parameter.data = room.new_empty(0, dtype=other)
         parameter.data = room
 
 
 def in_full_precision(tensor: Tensor) -> Tensor:
-    """Give a bfloat16 or float16 tensor as float32, any other as it is."""
+    """Return a bfloat16 or float16 tensor as float32, and any other tensor as it is."""
     return tensor.float() if tensor.dtype in HALVES else tensor
 
 
 def keeping_full_precision(convert: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Keep weights float32 where `nn.Module.half()` and the like would make them half.
+    """Wrap a conversion such as `nn.Module.half()` so that weights stay float32.
 
     Args:
-        convert: what is to be done to every tensor of a layer.
+        convert: the conversion of each tensor of a layer.
 
     Returns:
-        A function that moves and converts as `convert` does, but gives float32 where that gives a
-        half, and leaves integers their dtype.
+        A function that moves and converts as `convert` does, except that it returns float32 where
+        `convert` returns bfloat16 or float16, and that it leaves integers their dtype.
     """
 
     def keep(tensor: Tensor) -> Tensor:

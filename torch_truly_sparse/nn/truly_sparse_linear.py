@@ -1,4 +1,4 @@
-"""The truly sparse layer: it holds nonzero weights and their coordinates, and nothing else."""
+"""The truly sparse layer, which holds only its nonzero weights and their coordinates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .storage import in_full_precision, keeping_full_precision, make_room
 
 
 class TrulySparseLinear(SparseLayer):
-    """A drop-in for `nn.Linear` that stores and computes only its nonzero weights.
+    """A drop-in replacement for `nn.Linear` that stores and computes only its nonzero weights.
 
     `output = input @ W.T + bias`, where W (out_features, in_features) has `nnz` nonzeros at
     random positions. Memory and time fall with the density; no array of the shape of W is made at
@@ -37,25 +37,25 @@ class TrulySparseLinear(SparseLayer):
     Args:
         in_features: number of input units.
         out_features: number of output units.
-        bias: whether the layer has a bias (it is dense).
-        density: fraction of the connections that are there, or
+        bias: whether the layer has a bias, which is dense.
+        density: fraction of the possible connections that exist, in [0, 1], or
         epsilon: scale of an Erdos-Renyi topology, round(epsilon (in + out)) connections, or
         nnz: the number of connections. Exactly one of the three.
         init: `"linear_uniform"` (the scale of `nn.Linear`), `"he_uniform"`, `"xavier_uniform"`,
-            `"set_normal"`, `"zeros"` or an `Initializer`; the fans are those that each unit
-            really has.
+            `"set_normal"`, `"zeros"` or an `Initializer`; the fans count the connections that each
+            unit has.
         generator: source of the topology and the weights; None is torch's default generator.
-        device: where the layer lives; on `meta` it has shapes only (see `reset_topology`).
+        device: device of the layer; on `meta` it has shapes only (see `reset_topology`).
         dtype: float32 or float64; None is torch's default dtype. `layer.bfloat16()`, `half()` and
-            `to(torch.bfloat16)` leave the weights float32; a layer of a half model then takes its
-            half activations, and gives the same.
+            `to(torch.bfloat16)` leave the weights float32; such a layer takes activations of half
+            precision and returns the same dtype.
 
     Attributes:
         indices: buffer (2, nnz), int32 where the sizes fit, int64 otherwise: output units above
-            input units, sorted row-major, unique. Assigning another topology of the same nnz
-            checks it; changing it in place is noticed and checked at the next use.
-        topology: the `Topology` of these indices, and what is derived from them.
-        values: Parameter (nnz,), the weights in the order of `indices`. The same object for life.
+            input units, sorted row-major, unique. An assignment of other indices of the same nnz
+            checks them; a change in place is noticed and checked at the next use.
+        topology: the `Topology` of these indices, with what is derived from them.
+        values: Parameter (nnz,), the weights in the order of `indices`; the object never changes.
         bias: Parameter (out_features,) or None.
 
     Shape: input (*, in_features), output (*, out_features).
@@ -63,9 +63,10 @@ class TrulySparseLinear(SparseLayer):
     Raises:
         TypeError, ValueError: an argument has the wrong type or lies out of range.
 
-    Cost: construction O(nnz + in + out); forward and backward O(nnz batch). 8 bytes a weight in
-    float32 (value and column) for the forward pass, 4 for the row that `indices` also keeps, and
-    8 for the transposed order once an input gradient of more than 16 samples has been asked for.
+    Cost: construction O(nnz + in + out) time; forward and backward O((nnz + in + out) batch).
+    Memory in float32: 8 bytes a weight (value and column) for the forward pass, 4 for the row that
+    `indices` also holds, and 8 for the order by columns once an input gradient of more than 16
+    samples has been asked for.
 
     Example:
         >>> layer = TrulySparseLinear(784, 300, density=0.05)
@@ -99,8 +100,8 @@ class TrulySparseLinear(SparseLayer):
         Args:
             topology: the connections, of shape (out_features, in_features).
             values: (nnz,) float32 or float64, their weights, in the order of the topology.
-            bias: (out_features,), or None for a layer without.
-            init: what `reset_parameters` draws.
+            bias: (out_features,), or None for a layer without a bias.
+            init: the initializer of later calls of `reset_parameters`.
 
         Returns:
             A new layer on the device and of the dtype of `values`; everything is copied.
@@ -128,19 +129,23 @@ class TrulySparseLinear(SparseLayer):
     def from_dense(
         cls, linear: nn.Linear, *, density: float | None = None, mask: Tensor | None = None
     ) -> TrulySparseLinear:
-        """Keep some weights of a dense layer.
+        """Make a layer of some weights of a dense layer.
 
         Args:
             linear: the dense layer; it is left as it is.
-            density: keep the round(density * out * in) largest by magnitude, or
-            mask: bool (out_features, in_features), keep these. Exactly one of the two.
+            density: keep the round(density * out * in) largest weights by magnitude, or
+            mask: bool (out_features, in_features), keep the weights where it is True. Exactly one
+                of the two must be given.
 
         Returns:
             A new layer of the same dtype, device and training mode; weights and bias are copies.
 
         Raises:
-            TypeError: not an nn.Linear, not exactly one of the two, or a mask that is not bool.
-            ValueError: `density` or the shape of `mask` is out of range.
+            TypeError: `linear` is not an nn.Linear, not exactly one of `density` and `mask` is
+                given, or `mask` is not bool.
+            ValueError: `density` is out of range, or `mask` has another shape than the weight.
+
+        Cost: O(in_features out_features) time and memory.
 
         Example:
             >>> TrulySparseLinear.from_dense(nn.Linear(10, 10), density=0.3).nnz
@@ -155,9 +160,15 @@ class TrulySparseLinear(SparseLayer):
         return layer
 
     def to_dense(self) -> nn.Linear:
-        """Copy into an `nn.Linear`, with zeros where there is no connection.
+        """Copy the layer into an `nn.Linear`, with zeros where there is no connection.
 
-        Cost: O(in_features * out_features) memory, unlike everything else here.
+        Returns:
+            A new layer of the same dtype, device and training mode.
+
+        Raises:
+            TypeError, ValueError: `indices` have been changed and are no valid topology.
+
+        Cost: O(in_features out_features) time and memory.
         """
         dense = dense_linear(self._checked_topology(), self.values, self.bias)
         return dense.train(self.training)
@@ -169,15 +180,18 @@ class TrulySparseLinear(SparseLayer):
 
     @property
     def topology(self) -> Topology:
-        """Where the layer has its connections; shares the memory of `indices`."""
+        """The connections of the layer; the topology shares the memory of `indices`."""
         return self._kept.of(self.indices)
 
     @property
     def weight(self) -> Tensor:
         """W as a coalesced torch.sparse_coo_tensor; gradients flow to `values`.
 
-        A copy, for people: what is written into it does not reach the layer; write into `values`.
-        It widens the indices to int64, 20 bytes a weight. No inner path uses it.
+        W is a copy for inspection, which no layer computes with: to change the layer, write into
+        `values`. The copy widens the indices to int64 and takes 20 bytes a weight.
+
+        Raises:
+            TypeError, ValueError: `indices` have been changed and are no valid topology.
         """
         return coo_tensor(self._checked_topology(), self.values)
 
@@ -188,13 +202,15 @@ class TrulySparseLinear(SparseLayer):
             input: (*, in_features), of the dtype of `values`, or bfloat16 or float16 with float32.
 
         Returns:
-            (*, out_features) of the dtype of `input`, new memory. Within `torch.autocast`, of the
-            dtype that it asks for, as from `nn.Linear`.
+            (*, out_features) of the dtype of `input`, new memory. Within `torch.autocast` the dtype
+            is that of the autocast, as with `nn.Linear`.
 
         Raises:
-            TypeError: the dtypes of input and layer differ.
-            ValueError: the input has another number of features, or the topology was damaged
-                after it had been checked.
+            TypeError: the dtype of `input` does not go with that of the layer.
+            ValueError: `input` has another number of features, or `indices` have been changed and
+                are no valid topology.
+
+        Cost: O((nnz + in_features + out_features) batch) time.
         """
         indices, values, bias = self.indices, self.values, self.bias
         input = functional.autocast(input)
@@ -203,7 +219,7 @@ class TrulySparseLinear(SparseLayer):
         for_input = (
             input.requires_grad
             and torch.is_grad_enabled()
-            # Compiled code is to serve every batch, and asks no more of its size.
+            # One compiled graph must serve every batch size, so it does not test the size.
             and (torch.compiler.is_compiling() or input.numel() > SCATTER_BATCH * self.in_features)
         )
         topology = self._kept.of(indices, transposed=for_input)
@@ -227,21 +243,21 @@ class TrulySparseLinear(SparseLayer):
 
     @torch.no_grad()
     def replace_topology(self, topology: Topology) -> None:
-        """Put a topology of the same nnz in place, as `SparseLayer.replace_topology` says."""
+        """Replace the topology, as `SparseLayer.replace_topology` says."""
         topology = self._fitting(topology, self.nnz)
         row_pointers = topology.row_pointers  # checks what has not been checked yet
         self._kept.adopt(self.indices.copy_(topology.indices), row_pointers)
 
     @torch.no_grad()
     def resize_topology(self, topology: Topology) -> None:
-        """Put a topology of any nnz in place, as `SparseLayer.resize_topology` says."""
+        """Replace the topology by one of any nnz, as `SparseLayer.resize_topology` says."""
         topology = self._fitting(topology, None)
         row_pointers = topology.row_pointers
         self._resize(topology.nnz)
         self.values.grad = None
         self._kept.adopt(self.indices.copy_(topology.indices), row_pointers)
 
-    # Everything that puts another tensor, or other entries, into `indices`.
+    # The ways by which another tensor, or other entries, get into `indices`.
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "indices" and "indices" in self.__dict__.get("_buffers", ()):
@@ -253,7 +269,7 @@ class TrulySparseLinear(SparseLayer):
                 )
             indices, device = topology.indices, self.values.device
             with torch.inference_mode(False):
-                # What the user goes on to write stays theirs.
+                # The layer must not share memory with a tensor that its owner may write to.
                 theirs = indices.data_ptr() == value.data_ptr()
                 self._buffers["indices"] = (indices.clone() if theirs else indices).to(device)
                 self._kept.adopt(self.indices, topology.row_pointers.to(device))

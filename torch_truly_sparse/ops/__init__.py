@@ -1,7 +1,8 @@
 """The operators: for each a typed wrapper, a shape-only (fake) form and a plain-torch form.
 
-`autograd.apply` makes the products differentiable, by the rules of `gradients`. Internal: layers,
-`torch_truly_sparse.functional` and `torch_truly_sparse.Topology` are the way to all of this.
+`autograd.apply` makes the products differentiable, by the rules of `gradients`. This package is
+internal: users reach the operators through layers, `torch_truly_sparse.functional` and
+`torch_truly_sparse.Topology`.
 """
 
 from .column_sum import column_sum

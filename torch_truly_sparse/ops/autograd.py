@@ -4,8 +4,8 @@ Two thin forms run the same rules. Eager training, and what is compiled, take `_
 `torch.func` transform (`grad`, `vmap`, `jvp`, ...) or a level of forward mode is active, torch asks
 for a function with `setup_context`, which costs more for each call: `_Transformed`.
 
-What both keep for the backward pass is kept as tensors (`CsrParts`), so that torch notices if one
-of them, the topology included, is changed in place in between.
+Both forms save operands and topology for the backward pass as tensors (`CsrParts`), so that torch
+notices when one of these tensors was changed in place since the forward pass.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def apply(rule: Rule, topology: Csr, *operands: Tensor | None) -> Tensor:
 
     Args:
         rule: `gradients.LINEAR`, `ADJOINT`, `SAMPLED` or `SAMPLE_SUM`.
-        topology: where the sparse matrix has its nonzeros; it is constant.
-        operands: as the operator of the rule takes them.
+        topology: where the sparse matrix has its nonzeros; no gradient flows to the topology.
+        operands: the arguments of the rule's operator, in the order of that operator.
 
     Returns:
         New memory. Shapes, dtypes, errors and cost are those of the operator.
@@ -86,10 +86,11 @@ class _Transformed(torch.autograd.Function):
     def vmap(
         info: Any, in_dims: tuple[Any, ...], rule: Rule, topology: CsrParts, *operands: Any
     ) -> tuple[Tensor, int]:
-        """Map over samples: as one larger batch where the rule can, otherwise one by one.
+        """Map over samples by one call on a larger batch if possible, otherwise by a call for each.
 
-        What differs from sample to sample beside the activations (values, a topology, a gradient
-        of the values) is computed one sample after the other: nothing is saved by anything else.
+        A larger batch serves samples that differ in their activations alone. Samples that also
+        differ in values, in the topology or in a gradient of the values share no work, so that each
+        of them takes a call of its own.
         """
         _, topology_dims, *dims = in_dims
         if topology_dims is None or all(dim is None for dim in topology_dims):
@@ -111,19 +112,19 @@ class _Transformed(torch.autograd.Function):
 
 
 def _at(batched: Iterable[Any], dims: Iterable[int | None], i: int) -> list[Any]:
-    """Take sample i of what is mapped over."""
+    """Return sample i of each mapped argument (`dim` given), and any other argument as it is."""
     return [b if dim is None else b.select(dim, i) for b, dim in zip(batched, dims, strict=True)]
 
 
 def _keep(ctx: Any, rule: Rule, topology: CsrParts, operands: Sequence[Any]) -> None:
-    """Save what the derivatives read: some operands, and the topology."""
+    """Save the operands that the derivatives read, and the topology."""
     row_pointers, col_indices, ctx.in_features, *transposed = topology
     ctx.rule = rule
     ctx.save_for_backward(*operands[: rule.saved], row_pointers, col_indices, *transposed)
 
 
 def _kept(ctx: Any) -> tuple[tuple[Tensor, ...], CsrParts]:
-    """Give back what `_keep` saved."""
+    """Return the operands and the topology that `_keep` saved."""
     *saved, row_pointers, col_indices, ccol, row, permutation = ctx.saved_tensors
     return saved, CsrParts(row_pointers, col_indices, ctx.in_features, ccol, row, permutation)
 

@@ -9,16 +9,17 @@ from .registration import fake, plain_torch, sum_dtype
 
 
 def column_sum(grad_output: Tensor) -> Tensor:
-    """Sum over samples: `grad_bias = grad_output.sum(0)`, in the order of the samples.
+    """Sum a gradient over the samples: `grad_bias = grad_output.sum(0)`.
 
-    Unlike `Tensor.sum`, it gives the same bits for any number of threads.
+    Unlike `Tensor.sum`, this operator adds the samples in their order, so that the result has the
+    same bits for any number of threads.
 
     Args:
         grad_output: (batch, out_features), float32, float64, bfloat16 or float16.
 
     Returns:
-        (out_features,), new memory: float64 for float64, float32 otherwise. The
-        operator itself has no gradient: `ops.autograd` gives it one.
+        (out_features,), new memory: float64 for float64, float32 otherwise. The operator itself is
+        not differentiable; `ops.autograd.apply` makes it so.
 
     Raises:
         ValueError: the shape or the dtype does not fit.

@@ -23,8 +23,8 @@ def compress(indices: Tensor, shape: tuple[int, int]) -> Tensor:
         (out_features + 1,) int64 row pointers, new memory.
 
     Raises:
-        ValueError: the indices are out of range, unsorted or not unique; the text names the first
-            offence.
+        ValueError: `indices` are out of range, unsorted or not unique (the text names the first
+            such entry), or have another shape or dtype, or a size is negative.
 
     Cost: O(nnz + out_features).
     """

@@ -1,8 +1,8 @@
-"""A topology as the products read it: row pointers, columns and, where known, the column order.
+"""A topology as the products read it: row pointers, columns and, if derived, the order by columns.
 
-An object cannot cross the border of a compiler or of autograd, which take and keep tensors. A
-topology is taken apart into `CsrParts` on one side, and `CsrParts(*tensors)` puts it together on
-the other.
+Compilers and autograd take tensors, not objects that hold tensors. A topology is therefore taken
+apart into `CsrParts` before it is handed to them; on the other side, `CsrParts(*tensors)` puts the
+tensors together again.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor
 
 
 class TransposedOrder(NamedTuple):
-    """The nonzeros of a topology in the order of its columns.
+    """The nonzeros of a topology in the order by columns.
 
     Attributes:
         ccol_indices: (in_features + 1,) int64 column pointers.
         row_indices: (nnz,) row of each nonzero, sorted by (column, row).
-        permutation: (nnz,) where the row order holds each of them.
+        permutation: (nnz,) number of each of these nonzeros in the order by rows.
     """
 
     ccol_indices: Tensor
@@ -27,14 +27,14 @@ class TransposedOrder(NamedTuple):
 
 
 class CsrParts(NamedTuple):
-    """The nonzeros of one topology in compressed rows, and in compressed columns where known.
+    """The nonzeros of one topology in compressed rows and, if derived, in compressed columns.
 
     Attributes:
         row_pointers: (out_features + 1,) int64.
-        col_indices: (nnz,) int32 or int64, the column of each nonzero, in row order.
+        col_indices: (nnz,) int32 or int64, the column of each nonzero, in the order by rows.
         in_features: number of columns.
-        ccol_indices, row_indices, permutation: the column order (`ops.TransposedOrder`), or None:
-            input gradients do without it, and are slower for large batches.
+        ccol_indices, row_indices, permutation: the order by columns (`ops.TransposedOrder`), or
+            None where it has not been derived; input gradients of large batches are then slower.
     """
 
     row_pointers: Tensor
@@ -46,19 +46,19 @@ class CsrParts(NamedTuple):
 
     @property
     def parts(self) -> CsrParts:
-        """The parts themselves: what is taken apart can stand for the whole."""
+        """The parts themselves, so that `CsrParts` serves wherever a `Csr` is expected."""
         return self
 
     @property
     def transposed(self) -> TransposedOrder | None:
-        """The column order, or None where it is not known."""
+        """The order by columns, or None where it has not been derived."""
         if self.ccol_indices is None or self.row_indices is None or self.permutation is None:
             return None
         return TransposedOrder(self.ccol_indices, self.row_indices, self.permutation)
 
 
 class Csr(Protocol):
-    """What the products ask of a topology: a `Topology` has it, and so have its parts."""
+    """What the products need of a topology; `Topology` and `CsrParts` provide it."""
 
     @property
     def parts(self) -> CsrParts:

@@ -15,19 +15,21 @@ def empty_above(
     """Find the empty positions of a block for which |gradient| > threshold.
 
     Args:
-        gradients: (n,) float32 or float64, those of positions start, ..., start + n - 1.
-        start: position of the first one.
+        gradients: (n,) float32 or float64, the gradients of positions start, ..., start + n - 1.
+        start: position of the first gradient.
         occupied: (m,) int64 positions of the block that are not empty, increasing.
-        threshold: below 0, all empty positions are taken. Otherwise NaN exceeds nothing.
+        threshold: a negative threshold takes every empty position, even those whose gradient is
+            NaN; a threshold of 0 or more is exceeded by no NaN.
 
     Returns:
-        Their positions (count,) int64, increasing, and |gradient| (count,) there, NaN as 0; new
-        memory.
+        The positions found, (count,) int64, increasing, and |gradient| at each, (count,) of the
+        dtype of `gradients`, with NaN replaced by 0. Both are new memory.
 
     Raises:
-        ValueError: `occupied` is not as asked, or shapes and dtypes do not fit.
+        ValueError: `occupied` does not increase or leaves the block, or shapes and dtypes do not
+            fit.
 
-    Cost: O(n + m) on one thread: one look at each gradient; n / 8 bytes and the result.
+    Cost: O(n + m) time on one thread; n / 8 bytes of scratch.
     """
     found: tuple[Tensor, Tensor] = operators.empty_above(gradients, start, occupied, threshold)
     return found

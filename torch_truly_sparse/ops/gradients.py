@@ -1,15 +1,15 @@
-"""The gradient of each product, written once; `ops.autograd` has the forms that run it.
+"""The rule that differentiates each product, written once; `ops.autograd` runs the rules.
 
 With y = x W^T + b, where W holds `values` at the positions of a topology, the three products are
-closed under differentiation, so every rule is made of the others, and gradients of any order come
-for free:
+closed under differentiation: every rule is made of these functions, and gradients of any order
+need no further code:
 
     LINEAR   y = x W^T + b     dx = ADJOINT(dy, W)    dW = SAMPLED(dy, x)    db = SAMPLE_SUM(dy)
     ADJOINT  p = q W           dq = LINEAR(dp, W)     dW = SAMPLED(q, dp)
     SAMPLED  w = (q^T x)|W     dq = LINEAR(x, dw)     dx = ADJOINT(q, dw)
 
-A rule never says how the functions in it are differentiated in turn: it is handed `apply`, which
-does.
+A rule calls these functions through its argument `apply`, which makes each of the calls
+differentiable in turn.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from .spmm_transposed import spmm_transposed
 Operands = Sequence[Any]  # tensors; a bias may be None
 Gradients = tuple[Tensor | None, ...]
 Apply = Callable[..., Tensor]
-"""`apply(rule, topology, *operands)`: a rule's function, differentiable."""
+"""`apply(rule, topology, *operands)` computes the function of a rule, differentiably."""
 
 
 class Rule(ABC):
     """A function of some operands and a topology, and its derivatives.
 
     Attributes:
-        saved: how many of the operands, from the first on, the derivatives read.
+        saved: number of leading operands that the derivatives read.
     """
 
     saved: int = 2
@@ -51,32 +51,32 @@ class Rule(ABC):
     def backward(
         self, apply: Apply, topology: CsrParts, saved: Operands, wanted: Sequence[bool], g: Tensor
     ) -> Gradients:
-        """Compute the gradient of each operand, None where it is not wanted.
+        """Return the gradient of each operand, or None for each whose gradient is not wanted.
 
         Args:
             apply: see `Apply`.
-            topology: that of `forward`.
-            saved: the first operands, as many as `Rule.saved` says.
+            topology: the topology given to `forward`.
+            saved: the first `Rule.saved` operands.
             wanted: whether the gradient of each operand is wanted.
-            g: gradient of the result, of its shape.
+            g: gradient of the result, of the same shape as the result.
         """
 
     @abstractmethod
     def jvp(
         self, apply: Apply, topology: CsrParts, saved: Operands, tangents: Operands
     ) -> Tensor | None:
-        """Compute the tangent of the result from those of the operands, None being zero."""
+        """Return the tangent of the result; None stands for a tangent of zero."""
 
     def batched(self, in_dims: Sequence[int | None], *operands: Any) -> tuple[Any, ...] | None:
         """Fold the samples of `torch.func.vmap` into one call of the same function, if possible.
 
         Args:
             in_dims: the dimension of each operand over which it is mapped, or None.
-            operands: they; all else is the same for every sample.
+            operands: the operands; one that is not mapped over is the same for every sample.
 
         Returns:
-            The operands of that call and a function that takes its result apart, or None where the
-            function has to be called sample by sample.
+            The operands of the one call and a function that takes its result apart, or None if
+            each sample needs a call of its own.
         """
         return None
 
@@ -164,7 +164,7 @@ class _Sampled(Rule):
 
 
 class _SampleSum(Rule):
-    """b = sum of the samples; the topology plays no part."""
+    """b = sum of the samples; the topology is not read."""
 
     saved = 1
 
@@ -213,7 +213,7 @@ def _plus(tangent: Tensor | None, other: Tensor) -> Tensor:
 
 
 def _one_larger_batch(in_dims: Sequence[int | None], operands: Operands) -> tuple[Any, ...] | None:
-    """Put the samples one after the other where the activations alone differ between them."""
+    """Fold samples that differ in their activations alone into one batch; otherwise give None."""
     if in_dims[0] is None or any(dim is not None for dim in in_dims[1:]):
         return None
     activations = operands[0].movedim(in_dims[0], 0)

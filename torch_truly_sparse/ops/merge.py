@@ -1,4 +1,4 @@
-"""The next topology, from the present one, what is dropped of it, and what regrows."""
+"""The next topology: the present one without the dropped connections, with the regrown ones."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ def merge(
     shape: tuple[int, int],
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    """Put the survivors of a topology and regrown connections into one sorted order.
+    """Merge the surviving and the regrown connections of a topology into one sorted order.
 
     Args:
         indices: (2, nnz) int32 or int64, the present topology, sorted and unique.
-        dropped: (nnz,) bool, those that go.
-        regrown: (m,) int64 positions (`out * in_features + in`), increasing, none of a survivor.
-        survivors: how many are not dropped.
+        dropped: (nnz,) bool, True for each connection that is dropped.
+        regrown: (m,) int64 positions (`out * in_features + in`) of new connections, increasing;
+            no survivor may have one of them.
+        survivors: number of connections that are not dropped.
         shape: (out_features, in_features).
-        dtype: of the results, int32 or int64; it must hold the sizes and the counts.
+        dtype: int32 or int64, the dtype of the results; it must hold the sizes and the counts.
 
     Returns:
-        The next indices (2, survivors + m), sorted and unique, and where each connection comes
-        from: the number of one of `indices`, or ~g (-1 - g) for the regrown one number g. Both of
-        `dtype`, new memory.
+        The next indices (2, survivors + m), sorted and unique, and the source (survivors + m,) of
+        each connection in them: i for connection i of `indices`, ~g (which is -1 - g) for regrown
+        connection g. Both have the dtype `dtype` and are new memory.
 
     Raises:
-        ValueError: the regrown positions are not as asked, the present topology is none, or
+        ValueError: `regrown` does not increase, leaves the matrix or holds the position of a
+            survivor; `indices` are out of range, unsorted or not unique; `survivors` is wrong; or
             shapes and dtypes do not fit.
 
     Cost: O(nnz + m).
@@ -79,7 +81,7 @@ def merge_reference(
     kept = to_positions_reference(indices, dropped, survivors, in_features)
     if not kept.diff().gt(0).all():
         raise ValueError("`indices` must be sorted by output unit, then input unit, and unique")
-    before = torch.searchsorted(kept, regrown)  # survivors that come before each
+    before = torch.searchsorted(kept, regrown)  # number of survivors before each
     slots = before + torch.arange(regrown.shape[0], device=regrown.device)
     grown = torch.zeros(survivors + regrown.shape[0], dtype=torch.bool, device=indices.device)
     grown[slots] = True

@@ -13,16 +13,16 @@ def move(entries: Tensor, source: Tensor, fresh: Tensor | float) -> Tensor:
     """Carry one number per connection over to the next topology.
 
     Args:
-        entries: (n,) in the present order, of any dtype of at most 8 bytes.
-        source: (nnz,) int32 or int64, where each connection of the next topology comes from:
-            the number of an entry, or ~g (-1 - g) for the fresh one number g.
+        entries: (n,) in the order of the present topology, of any dtype of at most 8 bytes.
+        source: (nnz,) int32 or int64, where the number of each connection of the next topology
+            comes from: i for entries[i], ~g (which is -1 - g) for fresh[g].
         fresh: (count,) of the dtype of `entries`, or one number for all new connections.
 
     Returns:
-        (nnz,) in the next order, new memory.
+        (nnz,) of the dtype of `entries`, in the order of the next topology, new memory.
 
     Raises:
-        ValueError: shapes or dtypes do not fit, or a source lies outside.
+        ValueError: shapes or dtypes do not fit, or `source` points outside `entries` or `fresh`.
 
     Cost: O(nnz).
     """

@@ -14,8 +14,8 @@ def to_positions(indices: Tensor, dropped: Tensor | None, count: int, in_feature
 
     Args:
         indices: (2, nnz) int32 or int64.
-        dropped: (nnz,) bool, or None for none.
-        count: how many are not dropped.
+        dropped: (nnz,) bool, True for each connection to leave out, or None to keep all.
+        count: number of connections that are not dropped.
         in_features: number of input units.
 
     Returns:
@@ -54,12 +54,14 @@ def to_positions_reference(
 
 
 def from_positions(positions: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
-    """Invert `to_positions`.
+    """Turn linear positions p into coordinates (p // in_features, p % in_features).
+
+    This is the inverse of `to_positions`.
 
     Args:
         positions: (nnz,) int64 in [0, out_features * in_features); fastest if increasing.
         shape: (out_features, in_features).
-        dtype: int32 or int64, one that holds the sizes.
+        dtype: int32 or int64, the dtype of the result; it must hold the sizes.
 
     Returns:
         (2, nnz) of `dtype`, new memory.
@@ -105,7 +107,7 @@ def _index_dtype(narrow: bool) -> torch.dtype:
 
 
 def empty_positions(occupied: Tensor, ranks: Tensor) -> Tensor:
-    """Name the empty positions of the given ranks: rank 0 is the first empty one.
+    """Return the empty positions of the given ranks; rank 0 is the first empty position.
 
     Args:
         occupied: (n,) int64 positions, increasing.
@@ -115,9 +117,10 @@ def empty_positions(occupied: Tensor, ranks: Tensor) -> Tensor:
         (m,) int64, increasing, new memory.
 
     Raises:
-        ValueError: shapes or dtypes do not fit. Numbers that do not increase give other numbers.
+        ValueError: shapes or dtypes do not fit. Arguments that do not increase are not refused;
+            the result is then meaningless.
 
-    Cost: O(n + m); no position is tried in vain, however full the matrix.
+    Cost: O(n + m), however full the matrix.
     """
     output: Tensor = operators.empty_positions(occupied, ranks)
     return output
@@ -131,7 +134,7 @@ def _empty_positions_fake(occupied: Tensor, ranks: Tensor) -> Tensor:
 @plain_torch("empty_positions")
 def empty_positions_reference(occupied: Tensor, ranks: Tensor) -> Tensor:
     """Compute `empty_positions` in plain torch, on any device."""
-    # The r-th empty position has as many occupied ones before it as there are i with
-    # occupied[i] - i <= r: occupied[i] - i is the number of empty positions before occupied[i].
+    # occupied[i] - i empty positions lie before occupied[i]. The empty position of rank r therefore
+    # lies behind every occupied[i] with occupied[i] - i <= r, and before all the others.
     empty_before = occupied - torch.arange(occupied.shape[0], device=occupied.device)
     return ranks + torch.searchsorted(empty_before, ranks, right=True)

@@ -1,4 +1,4 @@
-"""How each operator gets its shape-only form and its form for devices other than the CPU."""
+"""Decorators that register an operator's shape-only form, plain-torch form and vmap rule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .. import _library  # noqa: F401  (the operators must exist before they are
 _NAMESPACE = "torch_truly_sparse"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-# Lives as long as the module: dropping it would unregister the forms.
+# Kept as long as the module: torch unregisters the forms when this object is freed.
 _fallbacks = torch.library.Library(_NAMESPACE, "IMPL", "CompositeExplicitAutograd")
 
 
@@ -37,7 +37,7 @@ def plain_torch(operator: str) -> Callable[[_Function], _Function]:
 
 
 def vmap_rule(operator: str) -> Callable[[_Function], _Function]:
-    """Register the decorated function as what `torch.func.vmap` makes of `operator`."""
+    """Register the decorated function as the rule of `operator` under `torch.func.vmap`."""
 
     def register(function: _Function) -> _Function:
         torch.library.register_vmap(f"{_NAMESPACE}::{operator}", function)
@@ -47,5 +47,5 @@ def vmap_rule(operator: str) -> Callable[[_Function], _Function]:
 
 
 def sum_dtype(activations: torch.Tensor) -> torch.dtype:
-    """Give the dtype in which activations are summed, and in which weights come with them."""
+    """Return the dtype in which activations are summed, which is that of the weights, too."""
     return torch.float64 if activations.dtype == torch.float64 else torch.float32

@@ -25,6 +25,7 @@ def sample(population: int, count: int, seed: int) -> Tensor:
         ValueError: `count` is negative or larger than `population`.
 
     Cost: O(count) time and memory, whatever the population.
+
     Source: Sanders et al. 2018, "Efficient parallel random sampling" (doi 10.1145/3157734), with
     the counter-based generator Philox4x32-10.
 

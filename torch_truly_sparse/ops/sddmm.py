@@ -1,4 +1,4 @@
-"""Sampled dense-dense product: the gradient of the nonzero weights, and of nothing else."""
+"""Sampled dense-dense product: the gradient of the nonzero weights alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .registration import fake, plain_torch, sum_dtype
 
 
 def sddmm(topology: Csr, grad_output: Tensor, input: Tensor) -> Tensor:
-    """Take `grad_output.T @ input` at the nonzeros of a sparse matrix only.
+    """Compute `grad_output.T @ input` at the nonzeros of a sparse matrix only.
 
     `grad_values[k] = sum over samples s of grad_output[s, row[k]] * input[s, col[k]]`
 
@@ -21,13 +21,15 @@ def sddmm(topology: Csr, grad_output: Tensor, input: Tensor) -> Tensor:
         input: (batch, in_features) of the same dtype.
 
     Returns:
-        (nnz,), new memory: float64 for float64, float32 otherwise, in which products are summed.
-        The operator itself has no gradient: `ops.autograd` gives it one.
+        (nnz,), new memory: float64 for float64 activations, float32 for any other; products are
+        summed in this dtype. The operator itself is not differentiable; `ops.autograd.apply` makes
+        it so.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
 
-    Cost: O(nnz batch) time; scratch as in `spmm`.
+    Cost: O((nnz + in_features + out_features) batch) time; scratch for a few tiles of activations,
+    as in `spmm`.
     """
     parts = topology.parts
     output: Tensor = operators.sddmm(grad_output, input, parts.row_pointers, parts.col_indices)

@@ -10,7 +10,7 @@ from .registration import fake, plain_torch
 
 
 def mark_smallest(scores: Tensor, count: int) -> Tensor:
-    """Mark the `count` smallest of `scores`; of equal ones, those that come first.
+    """Mark the `count` smallest of `scores`; among equal scores, those that come first.
 
     -0.0 equals 0.0; NaN is larger than infinity.
 
@@ -22,9 +22,10 @@ def mark_smallest(scores: Tensor, count: int) -> Tensor:
         (n,) bool with exactly `count` True, new memory. The same for any number of threads.
 
     Raises:
-        ValueError: `count` is out of range, or `scores` has not one dimension.
+        ValueError: `count` is out of range, or `scores` is not one-dimensional.
 
-    Cost: O(n) time, n bytes.
+    Cost: O(n) time, and at most 512 KiB of scratch for each thread; half-precision scores are first
+    copied to float32, all other dtypes are sorted, in O(n log n).
     """
     if scores.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
@@ -51,22 +52,25 @@ def mark_smallest_reference(scores: Tensor, count: int) -> Tensor:
 
 
 def mark_weakest(weights: Tensor, positive: int, negative: int) -> Tensor:
-    """Mark the weights closest to zero, each sign for itself; of equal ones, the first.
+    """Mark the weights closest to zero: `positive` of those not below 0, `negative` of those below.
+
+    Among equal weights, those that come first are marked.
 
     Args:
         weights: (n,) float32 or float64.
-        positive: how many to mark of those that are not below 0 (zeros and NaN among them; NaN is
-            the farthest from zero).
-        negative: how many to mark of those below 0.
+        positive: number of weights to mark among those not below 0. Zeros and NaN are among them;
+            NaN is the farthest from zero.
+        negative: number of weights to mark among those below 0.
 
     Returns:
         (n,) bool with exactly `positive + negative` True, new memory. The same for any number of
         threads.
 
     Raises:
-        ValueError: there are fewer such weights, or dtype or shape do not fit.
+        ValueError: `positive` or `negative` exceeds the number of such weights or is negative, or
+            dtype or shape do not fit.
 
-    Cost: O(n) time, n bytes.
+    Cost: O(n) time, and at most 1 MiB of scratch for each thread.
     """
     output: Tensor = operators.mark_weakest(weights, positive, negative)
     return output
@@ -90,7 +94,7 @@ def mark_weakest_reference(weights: Tensor, positive: int, negative: int) -> Ten
 
 
 def keep_largest(numbers: Tensor, positions: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Keep the `count` largest of some numbers, in order; of equal ones, those that come first.
+    """Return the `count` largest of `numbers`, in their order; among equal ones, the first.
 
     -0.0 equals 0.0; NaN is larger than infinity.
 
@@ -100,13 +104,13 @@ def keep_largest(numbers: Tensor, positions: Tensor, count: int) -> tuple[Tensor
         count: between 0 and n.
 
     Returns:
-        The numbers (count,) that are kept and their positions (count,), new memory. The same for
-        any number of threads.
+        The largest numbers, (count,), and their positions, (count,), each of the dtype of its
+        argument and new memory. The same for any number of threads.
 
     Raises:
         ValueError: `count` is out of range, or shapes and dtypes do not fit.
 
-    Cost: O(n) time, n bytes and the result.
+    Cost: O(n) time, and scratch of n bytes and at most 512 KiB for each thread.
     """
     kept: tuple[Tensor, Tensor] = operators.keep_largest(numbers, positions, count)
     return kept

@@ -18,17 +18,18 @@ def spmm(topology: Csr, input: Tensor, values: Tensor, bias: Tensor | None = Non
         input: (batch, in_features), float32, float64, bfloat16 or float16; made contiguous if it
             is not.
         values: (nnz,) nonzeros of W: float64 with a float64 input, float32 with any other. Products
-            are summed in this dtype.
+            are summed in the dtype of `values`.
         bias: (out_features,) of the dtype of `values`, or None.
 
     Returns:
-        (batch, out_features) of the dtype of `input`, new memory. The operator itself has no
-        gradient: `ops.autograd` gives it one.
+        (batch, out_features) of the dtype of `input`, new memory. The operator itself is not
+        differentiable; `ops.autograd.apply` makes it so.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
 
-    Cost: O(nnz batch) time; scratch for a few tiles of 32 samples.
+    Cost: O((nnz + in_features + out_features) batch) time; scratch for a few tiles of activations,
+    each of at most 32 samples.
     """
     parts = topology.parts
     output: Tensor = operators.spmm(input, parts.row_pointers, parts.col_indices, values, bias)

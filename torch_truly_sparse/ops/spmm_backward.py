@@ -39,13 +39,13 @@ def spmm_backward(
 ) -> LayerGradients:
     """Compute the gradients of `output = input @ W.T + bias` in one walk over the batch.
 
-    grad_input = grad_output @ W, grad_values = grad_output.T @ input at the nonzeros of W,
-    grad_bias = grad_output.sum(0): what `spmm_transposed`, `sddmm` and `column_sum` give one by
-    one, to rounding, but each activation is read and transposed once.
+    grad_input = grad_output @ W, grad_values = grad_output.T @ input at the nonzeros of W, and
+    grad_bias = grad_output.sum(0). `spmm_transposed`, `sddmm` and `column_sum` compute the same
+    gradients one by one, to rounding; here they share the transposed activations.
 
     Args:
-        topology: where W (out_features, in_features) has its nonzeros. A known column order makes
-            `grad_input` of large batches faster; small ones do not read it.
+        topology: where W (out_features, in_features) has its nonzeros. Once its order by columns
+            has been derived, `grad_input` is faster for batches larger than `SCATTER_BATCH`.
         grad_output: (batch, out_features), float32, float64, bfloat16 or float16.
         input: (batch, in_features) of the same dtype.
         values: (nnz,) nonzeros of W: float64 with float64 activations, float32 with any other.
@@ -54,13 +54,14 @@ def spmm_backward(
 
     Returns:
         New memory: `grad_input` of the dtype of the activations, the other two of the dtype of
-        `values`. The operator itself has no gradient: the three products have.
+        `values`. This operator is not differentiable; the three single ones are, through
+        `ops.autograd.apply`.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
 
-    Cost: O(nnz batch) time; scratch for a few tiles of 32 samples, and with the column order for
-    nnz values.
+    Cost: O((nnz + in_features + out_features) batch) time; scratch for a few tiles of activations,
+    each of at most 32 samples, and for nnz values where the order by columns is read.
     """
     parts = topology.parts
     grad_input, grad_values, grad_bias = operators.spmm_backward(

@@ -10,27 +10,27 @@ from .csr import Csr
 from .registration import fake, plain_torch
 
 SCATTER_BATCH: int = operators.scatter_batch()
-"""Batches up to this size do not read the column order (csrc/bindings/plan.h)."""
+"""The largest batch that does not read the order by columns (csrc/bindings/plan.h)."""
 
 
 def spmm_transposed(topology: Csr, grad_output: Tensor, values: Tensor) -> Tensor:
     """Multiply a batch by the transpose of a sparse matrix: `grad_input = grad_output @ W`.
 
     Args:
-        topology: where W (out_features, in_features) has its nonzeros. A known column order makes
-            large batches faster (about twice); batches of up to `SCATTER_BATCH` do not read it.
+        topology: where W (out_features, in_features) has its nonzeros. Once its order by columns
+            has been derived, batches larger than `SCATTER_BATCH` are about twice as fast.
         grad_output: (batch, out_features), float32, float64, bfloat16 or float16.
         values: (nnz,) nonzeros of W: float64 with a float64 `grad_output`, float32 with any other.
 
     Returns:
-        (batch, in_features) of the dtype of `grad_output`, new memory. The operator itself has no
-        gradient: `ops.autograd` gives it one.
+        (batch, in_features) of the dtype of `grad_output`, new memory. The operator itself is not
+        differentiable; `ops.autograd.apply` makes it so.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
 
-    Cost: O(nnz batch) time; scratch for a few tiles of 32 samples, and with the column order for
-    nnz values.
+    Cost: O((nnz + in_features + out_features) batch) time; scratch for a few tiles of activations,
+    each of at most 32 samples, and for nnz values where the order by columns is read.
     """
     parts = topology.parts
     output: Tensor = operators.spmm_transposed(

@@ -1,4 +1,4 @@
-"""The order of the nonzeros by input unit."""
+"""The order by columns of the nonzeros of a topology."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from .registration import fake, plain_torch
 
 
 def transpose(topology: Csr) -> TransposedOrder:
-    """Sort the nonzeros of a topology by column.
+    """Sort the nonzeros of a topology by column, then row.
 
     Args:
-        topology: in row order.
+        topology: the nonzeros in compressed rows.
 
     Returns:
-        The column order, new memory; its indices have the dtype of the topology's.
+        The order by columns, new memory: int64 column pointers, and row indices and permutation of
+        the dtype of the topology's columns.
 
     Raises:
         ValueError: shapes or dtypes do not fit, or an index lies outside the matrix.
 
-    Cost: O(nnz + out_features + in_features), a counting sort.
+    Cost: O(nnz + out_features + in_features), a counting sort on one thread.
     """
     parts = topology.parts
     return TransposedOrder(

@@ -21,19 +21,20 @@ def count_connections(
     Args:
         out_features: number of output units.
         in_features: number of input units.
-        density: fraction of all connections, in [0, 1]; the count is rounded to the nearest.
+        density: fraction of all possible connections, in [0, 1]; the count is rounded to the
+            nearest integer, see `connections_at`.
         epsilon: scale of an Erdos-Renyi topology, at least 0:
-            round(epsilon (in_features + out_features)) connections, at most all of them.
-        nnz: the count itself.
+            round(epsilon (in_features + out_features)) connections, at most all possible ones.
+        nnz: the number of connections itself.
 
     Raises:
-        TypeError: not exactly one of the three is given, `nnz` is not an int, or another is no
-            number.
-        ValueError: it is out of range.
+        TypeError: not exactly one of `density`, `epsilon` and `nnz` is given, `nnz` is not an int,
+            or `density` or `epsilon` is not a number.
+        ValueError: an argument is out of range.
 
     Source: Mocanu et al. 2018, "Scalable training of artificial neural networks with adaptive
-    sparse connectivity" (doi 10.1038/s41467-018-04316-3), for epsilon. Their code draws with
-    replacement and ends a little short; the count here is exact.
+    sparse connectivity" (doi 10.1038/s41467-018-04316-3), for epsilon. Their code draws connections
+    with replacement and so ends with slightly fewer; the count here is exact.
 
     Example:
         >>> count_connections(300, 784, density=0.05)
@@ -63,10 +64,12 @@ def count_connections(
 
 
 def connections_at(density: float, positions: int) -> int:
-    """Return round(density * positions), exact for any size: the one rounding of a density.
+    """Return round(density * positions), without floating-point error at any size.
+
+    Every density in this package becomes a number of connections here.
 
     Args:
-        density: fraction of the positions, in [0, 1]; checked by the caller.
+        density: fraction of the positions, in [0, 1]; the caller has checked it.
         positions: number of positions in all.
 
     Example:

@@ -19,48 +19,54 @@ from .topology import Topology
 
 
 class Distribution(ABC):
-    """Shares connections out among layers: the base of the distributions.
+    """The base class of the distributions, which share connections out among layers.
 
-    A new one says how many connections each layer gets; where they lie within a layer is uniformly
-    random, or the largest weights, unless it says otherwise.
+    A subclass implements `counts`, the number of connections of each layer. It may override `draw`
+    and `largest`, which place the connections of one layer: by default uniformly at random, and at
+    the largest weights.
     """
 
     @abstractmethod
     def counts(self, shapes: Sequence[Shape]) -> list[int]:
-        """Give the number of connections of each layer.
+        """Return the number of connections of each layer.
 
         Args:
             shapes: (out_features, in_features) of each layer.
         """
 
     def count_at(self, shape: Shape, density: float) -> int:
-        """Give the number of connections of a layer whose density is prescribed."""
+        """Return the number of connections of one layer of the given density."""
         return count_connections(*shape, density=density)
 
     def draw(self, shape: Shape, nnz: int, *, generator: torch.Generator | None = None) -> Topology:
-        """Draw a topology of one layer.
+        """Draw the topology of one layer at random.
 
         Args:
             shape: (out_features, in_features).
-            nnz: number of connections, as `counts` or `count_at` gave it.
+            nnz: number of connections, as returned by `counts` or `count_at`.
             generator: source of randomness, or None for torch's default generator.
 
         Returns:
-            On the CPU.
+            A topology on the CPU.
 
-        Cost: O(nnz).
+        Raises:
+            ValueError: `nnz` is out of range.
+
+        Cost: O(nnz + out_features).
         """
         return Topology.random(*shape, nnz=nnz, generator=generator)
 
     def largest(self, weight: Tensor, nnz: int) -> Topology:
-        """Choose the topology of the largest weights by magnitude.
+        """Return the topology of the `nnz` largest weights by magnitude.
 
         Args:
             weight: (out_features, in_features), dense.
             nnz: number of connections.
 
         Returns:
-            On the device of `weight`.
+            A topology on the device of `weight`.
+
+        Cost: O(out_features in_features) time and memory, and the time to sort nnz positions.
         """
         positions = weight.detach().abs().flatten().topk(nnz, sorted=False).indices
         out_features, in_features = weight.shape
@@ -69,10 +75,13 @@ class Distribution(ABC):
 
 @dataclass(frozen=True)
 class Uniform(Distribution):
-    """The same density in every layer; each count is rounded to the nearest.
+    """The same density in every layer; each count is rounded to the nearest integer.
 
     Args:
-        density: fraction of the connections of every layer, in [0, 1].
+        density: fraction of the possible connections of every layer, in [0, 1].
+
+    Raises:
+        TypeError, ValueError: `density` is not a number in [0, 1].
 
     Example:
         >>> Uniform(0.1).counts([(300, 784), (10, 300)])
@@ -85,7 +94,7 @@ class Uniform(Distribution):
         object.__setattr__(self, "density", as_fraction(self.density, "density"))
 
     def counts(self, shapes: Sequence[Shape]) -> list[int]:
-        """Give each layer round(density * out * in) connections."""
+        """Return round(density * out_features * in_features) for each layer."""
         return [count_connections(*shape, density=self.density) for shape in shapes]
 
 
@@ -93,15 +102,18 @@ class Uniform(Distribution):
 class ErdosRenyi(Distribution):
     """Connections in proportion to the units: scale * (in_features + out_features) in each layer.
 
-    Small layers come out denser than large ones. The scale is `epsilon`, or follows from the
-    density of all layers together.
+    Small layers become denser than large ones. The scale is `epsilon`, or follows from the
+    density of all layers together. Exactly one of the two arguments must be given.
 
     Args:
-        density: fraction of the connections of all layers together, in [0, 1]. The total is
-            round(density * all positions), exactly. A layer that would be asked for more than all
-            of its connections is full, and the others share the rest.
-        epsilon: the scale itself, at least 0; each layer is capped on its own. Exactly one of the
-            two.
+        density: fraction of the possible connections of all layers together, in [0, 1]. The total
+            is round(density * all positions), exactly. A layer whose share exceeds its number of
+            positions is full, and the other layers share the rest.
+        epsilon: the scale itself, at least 0; a layer has at most all its possible connections.
+
+    Raises:
+        TypeError: not exactly one of `density` and `epsilon` is given, or it is not a number.
+        ValueError: `density` lies outside [0, 1], or `epsilon` is negative or not finite.
 
     Source: Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3) for epsilon; Evci et al. 2020,
     "Rigging the lottery" (arXiv 1911.11134), for the density. For linear layers their
@@ -125,7 +137,10 @@ class ErdosRenyi(Distribution):
         count_connections(1, 1, density=self.density, epsilon=self.epsilon)  # checks epsilon
 
     def counts(self, shapes: Sequence[Shape]) -> list[int]:
-        """Give each layer its share; with a density, in O(layers^2) at most."""
+        """Return the share of each layer.
+
+        Cost: O(layers) with `epsilon`, at most O(layers^2) with `density`.
+        """
         if self.epsilon is not None:
             return [count_connections(*shape, epsilon=self.epsilon) for shape in shapes]
         for shape in shapes:
@@ -135,19 +150,17 @@ class ErdosRenyi(Distribution):
         left = connections_at(self.density or 0.0, sum(sizes))
         weights = {layer: out + in_ for layer, (out, in_) in enumerate(shapes)}
         counts = [0] * len(shapes)
+        whole = sum(weights.values())
         while full := [
-            layer
-            for layer, weight in weights.items()
-            if left * weight >= sizes[layer] * sum(weights.values())
+            layer for layer, weight in weights.items() if left * weight >= sizes[layer] * whole
         ]:
             for layer in full:
                 counts[layer] = sizes[layer]
                 left -= sizes[layer]
-                del weights[layer]
-        whole = sum(weights.values())
+                whole -= weights.pop(layer)
         for layer, weight in weights.items():
             counts[layer] = left * weight // whole
-        # What rounding down left over goes to those that lost the most by it.
+        # The connections that rounding down left over go to the layers that lost the most by it.
         losers = sorted(weights, key=lambda layer: -(left * weights[layer] % whole))
         for layer in losers[: left - sum(counts[layer] for layer in weights)]:
             counts[layer] += 1
@@ -163,6 +176,9 @@ class FixedFanIn(Distribution):
     Args:
         density: fraction of the inputs that each unit has, in [0, 1].
 
+    Raises:
+        TypeError, ValueError: `density` is not a number in [0, 1].
+
     Source: Lasby et al. 2024, "Dynamic sparse training with structured sparsity"
     (arXiv 2305.02299). Their training keeps the fan-in; random regrowth here does not.
 
@@ -177,11 +193,11 @@ class FixedFanIn(Distribution):
         object.__setattr__(self, "density", as_fraction(self.density, "density"))
 
     def counts(self, shapes: Sequence[Shape]) -> list[int]:
-        """Give each layer out_features times its fan-in."""
+        """Return out_features times the fan-in for each layer."""
         return [self.count_at(shape, self.density) for shape in shapes]
 
     def count_at(self, shape: Shape, density: float) -> int:
-        """Give the layer out_features times its fan-in at this density."""
+        """Return out_features times the fan-in of one layer of the given density."""
         density = as_fraction(density, "density")
         check_size(shape)
         out_features, in_features = shape
@@ -189,11 +205,15 @@ class FixedFanIn(Distribution):
         return out_features * max(fan_in, min(1, in_features) if density else 0)
 
     def draw(self, shape: Shape, nnz: int, *, generator: torch.Generator | None = None) -> Topology:
-        """Draw the same number of inputs for each output unit."""
+        """Draw nnz / out_features inputs for each output unit, as `Distribution.draw` says.
+
+        Raises:
+            ValueError: `nnz` is no multiple of out_features, or out of range.
+        """
         return Topology.random(*shape, fan_in=_fan_in(shape, nnz), generator=generator)
 
     def largest(self, weight: Tensor, nnz: int) -> Topology:
-        """Choose the largest weights of each output unit."""
+        """Return the topology of the nnz / out_features largest weights of each output unit."""
         out_features, in_features = weight.shape
         fan_in = _fan_in((out_features, in_features), nnz)
         columns = weight.detach().abs().topk(fan_in, dim=1, sorted=False).indices.sort(1).values
@@ -208,16 +228,17 @@ def distribution(
     density: float | None = None,
     epsilon: float | None = None,
 ) -> Distribution:
-    """Look up a distribution by name; an object passes through.
+    """Return the distribution of the given name, or the given object itself.
 
     Args:
         which: `"uniform"`, `"erdos_renyi"`, `"fixed_fan_in"`, a `Distribution` (which holds its
             own density), or None for uniform with a density, Erdos-Renyi with an epsilon.
-        density: of what the distribution is about, in [0, 1], or
-        epsilon: scale of `"erdos_renyi"`. Exactly one of the two with a name.
+        density: the density of the distribution, in [0, 1], or
+        epsilon: the scale of `"erdos_renyi"`. Exactly one of the two with a name or None, neither
+            of them with a `Distribution`.
 
     Raises:
-        TypeError: not exactly one of the two is given, or either with an object.
+        TypeError: `which` has the wrong type, or `density` and `epsilon` are not given as above.
         ValueError: the name is unknown, or a number is out of range.
     """
     if isinstance(which, Distribution):

@@ -23,9 +23,9 @@ def draw_fixed_fan_in(shape: Shape, fan_in: int, *, generator: torch.Generator |
 
     Raises:
         TypeError: `fan_in` is no int.
-        ValueError: a size is out of range.
+        ValueError: `fan_in` or a size is out of range.
 
-    Cost: O(out_features fan_in) memory and random numbers, and the time to sort each row.
+    Cost: O(nnz) memory and random numbers, O(nnz log fan_in) time; nnz = out_features * fan_in.
     """
     check_size(shape)
     out_features, in_features = shape
@@ -34,13 +34,13 @@ def draw_fixed_fan_in(shape: Shape, fan_in: int, *, generator: torch.Generator |
         raise ValueError(
             f"`fan_in` must lie in [0, in_features] = [0, {in_features}], got {fan_in}"
         )
-    # A stream of its own on the CPU, whatever the device of the generator.
+    # The numbers are drawn on the CPU, whatever the device of the generator.
     stream = torch.Generator().manual_seed(draw_seed(generator))
     if fan_in <= in_features // 2:
         columns = _distinct(out_features, in_features, fan_in, stream)
-    else:  # fewer to draw, and fewer collisions, among the absent ones
+    else:  # the absent inputs are fewer, and drawing them repeats fewer numbers
         absent = _distinct(out_features, in_features, in_features - fan_in, stream)
-        present = torch.ones(shape, dtype=torch.bool, device="cpu")  # under 2 nnz bytes
+        present = torch.ones(shape, dtype=torch.bool, device="cpu")  # smaller than 2 nnz bytes
         positions = present.scatter_(1, absent, False).flatten().nonzero().squeeze(1)
         columns = positions.remainder_(max(in_features, 1)).view(out_features, fan_in)
     dtype = index_dtype(shape, columns.numel())
@@ -53,9 +53,9 @@ def draw_fixed_fan_in(shape: Shape, fan_in: int, *, generator: torch.Generator |
 def _distinct(rows: int, population: int, count: int, stream: torch.Generator) -> Tensor:
     """Draw (rows, count) int64 numbers below `population`, increasing and distinct in a row.
 
-    What collides is drawn again until nothing does. Neither step prefers a number to another, so
-    every subset is equally likely; with count <= population / 2 at least half of what is drawn
-    again is expected to fit each time.
+    A number that repeats another one of its row is drawn again until no row holds a repeated
+    number. No step prefers one number to another, so that every subset is equally likely. With
+    count <= population / 2, a number drawn again is new with a probability of at least 1 / 2.
     """
     drawn = torch.empty((rows, count), dtype=torch.int64, device="cpu")
     if drawn.numel() == 0:

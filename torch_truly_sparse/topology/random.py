@@ -1,4 +1,4 @@
-"""Random numbers for topologies, in O(count) whatever the size of the matrix."""
+"""Random positions for topologies; the cost does not depend on the size of the matrix."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from ..ops import empty_positions, sample
 
 
 def draw_seed(generator: torch.Generator | None) -> int:
-    """Take a 64-bit seed for the compiled samplers from a torch generator.
+    """Draw a 64-bit seed for the compiled samplers from a torch generator.
 
     Args:
-        generator: the source, or None for torch's default generator.
+        generator: source of randomness, or None for torch's default generator.
+
+    Returns:
+        A signed 64-bit integer.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: `generator` is neither a `torch.Generator` nor None.
     """
     check_generator(generator)
     device = "cpu" if generator is None else generator.device
@@ -27,7 +30,7 @@ def draw_seed(generator: torch.Generator | None) -> int:
 def random_empty_positions(
     occupied: Tensor, population: int, count: int, *, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Draw positions that are not occupied, every subset of them equally likely.
+    """Draw `count` distinct positions that are not occupied, every subset equally likely.
 
     Args:
         occupied: (n,) int64 positions, increasing.
@@ -36,12 +39,13 @@ def random_empty_positions(
         generator: source of randomness, or None for torch's default generator.
 
     Returns:
-        (count,) int64 positions, increasing, new memory.
+        (count,) int64 positions, increasing, new memory, on the device of `occupied`.
 
     Raises:
+        TypeError: `generator` is neither a `torch.Generator` nor None.
         ValueError: there are fewer empty positions than `count`.
 
-    Cost: O(n + count); no rejected draws, however full the matrix.
+    Cost: O(n + count), however full the matrix: no draw is rejected.
     """
     ranks = sample(population - occupied.shape[0], count, draw_seed(generator))
     return empty_positions(occupied, ranks.to(occupied.device))

@@ -12,12 +12,17 @@ _INT64_MAX = torch.iinfo(torch.int64).max
 
 
 def index_dtype(shape: Shape, nnz: int) -> torch.dtype:
-    """Return int32 where it holds every index of such a topology, otherwise int64."""
+    """Return the dtype of the indices of a topology: int32 where it holds them, otherwise int64.
+
+    Args:
+        shape: (out_features, in_features).
+        nnz: number of connections.
+    """
     return torch.int32 if max(*shape, nnz) <= _INT32_MAX else torch.int64
 
 
 def check_size(shape: Shape) -> None:
-    """Raise a ValueError unless every position of such a matrix has a 64-bit number."""
+    """Raise a ValueError unless a matrix of this shape has fewer than 2**62 positions."""
     out_features, in_features = shape
     if out_features < 0 or in_features < 0:
         raise ValueError(

@@ -27,22 +27,22 @@ from .random import draw_seed
 from .sizes import Shape, check_size, index_dtype
 
 _UNKNOWN = -1
-"""The version of indices in compiled code, which is not compared."""
+"""The version recorded in compiled code, which cannot read versions; it is never compared."""
 
 
 class Topology:
     """The positions of the nonzeros of a matrix W (out_features, in_features).
 
-    Made by `Topology.random`, `from_indices`, `from_positions` or `from_mask`, and held by every
-    layer as `layer.topology`. It never changes: `replace` makes another one. It holds nothing of
-    the size of the matrix, only coordinates, and what is derived from them.
+    `Topology.random`, `from_indices`, `from_positions` and `from_mask` make a topology, and every
+    layer holds one as `layer.topology`. A topology never changes; `replace` makes another one. It
+    holds coordinates and what is derived from them, and nothing of the size of W.
 
     `layer.topology.indices` shares its memory with the buffer `layer.indices`. A layer that evolves
-    writes its next topology into that buffer and makes a new object; the old object, whose memory
-    is gone, then raises when it is asked for its indices. `copy.deepcopy(layer.topology)` outlives
+    writes its next topology into that buffer and makes a new object. The indices of the old object
+    are then overwritten, and reading them raises an error. `copy.deepcopy(layer.topology)` outlives
     the change.
 
-    Two topologies are equal where shape and positions are.
+    Two topologies are equal if they have the same shape and the same positions.
 
     Example:
         >>> topology = Topology.random(300, 784, density=0.05)
@@ -53,19 +53,19 @@ class Topology:
     """
 
     def __init__(self, indices: Tensor, shape: Shape, row_pointers: Tensor | None = None) -> None:
-        """Trust what is given: the class methods check it, and are the way for everybody else.
+        """Take checked arguments; users call the class methods, which check them.
 
         Args:
             indices: (2, nnz), contiguous, sorted, unique, of the dtype of `index_dtype`.
             shape: (out_features, in_features).
-            row_pointers: (out_features + 1,) int64, or None: they are derived when first asked for.
+            row_pointers: (out_features + 1,) int64, or None to derive them when first needed.
         """
         self._indices = indices
         self._version = _version(indices)
         self._shape = shape
         self._parts = None if row_pointers is None else _parts(indices, shape, row_pointers)
 
-    # Ways to make one
+    # Ways to make a topology
 
     @classmethod
     def random(
@@ -79,29 +79,31 @@ class Topology:
         fan_in: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Topology:
-        """Draw a topology: every one with so many connections is equally likely.
+        """Draw a topology, every one of the given number of connections equally likely.
 
         Args:
             out_features: number of output units.
             in_features: number of input units.
-            density: fraction of all connections, in [0, 1], or
+            density: fraction of all possible connections, in [0, 1], or
             epsilon: scale of an Erdos-Renyi topology, round(epsilon (in + out)) connections, or
             nnz: the number of connections, or
-            fan_in: the number of inputs of every output unit. Exactly one of the four.
+            fan_in: the number of inputs of every output unit, every choice of inputs equally
+                likely. Exactly one of the four must be given.
             generator: source of randomness, or None for torch's default generator.
 
         Returns:
-            On the CPU, new memory.
+            A topology on the CPU, in new memory.
 
         Raises:
-            TypeError: not exactly one of the four is given, or it has the wrong type.
+            TypeError: not exactly one of the four is given, or an argument has the wrong type.
             ValueError: a number is out of range.
 
-        Cost: O(nnz) time and memory, whatever the size of the matrix. With `fan_in`, the time to
-        sort the inputs of each unit on top.
+        Cost: O(nnz + out_features) time and memory. With `fan_in`, sorting the inputs of each unit
+        takes O(nnz log fan_in) time.
 
-        Source: Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3) for epsilon; Lasby et al. 2024,
-        "Dynamic sparse training with structured sparsity" (arXiv 2305.02299), for fan_in.
+        Source: Sanders et al. 2018, "Efficient parallel random sampling" (doi 10.1145/3157734), for
+        the sampling; Mocanu et al. 2018 (doi 10.1038/s41467-018-04316-3) for epsilon; Lasby et al.
+        2024, "Dynamic sparse training with structured sparsity" (arXiv 2305.02299), for fan_in.
 
         Example:
             >>> Topology.random(3, 100, fan_in=4).fan_in().tolist()
@@ -123,7 +125,7 @@ class Topology:
 
     @classmethod
     def from_indices(cls, indices: Tensor, shape: Shape) -> Topology:
-        """Check coordinates that come from outside, and take them.
+        """Make a topology of the given coordinates, after checking them.
 
         Args:
             indices: (2, nnz) int32 or int64: output units above input units, sorted by output unit,
@@ -131,13 +133,13 @@ class Topology:
             shape: (out_features, in_features).
 
         Returns:
-            On the device of `indices`. It shares their memory where they are contiguous and of the
-            narrowest dtype already, and notices if they are then changed in place.
+            A topology on the device of `indices`. It shares their memory if they are contiguous and
+            of the dtype of `index_dtype`; if they are changed in place later, its next use raises.
 
         Raises:
-            TypeError: not a strided tensor of int32 or int64.
-            ValueError: of the wrong shape, out of range, unsorted or not unique; the text names the
-                first offence.
+            TypeError: `indices` is not a strided tensor of int32 or int64.
+            ValueError: `indices` has the wrong shape, or holds coordinates that are out of range,
+                unsorted or not unique; the text names the first such entry.
 
         Cost: O(nnz + out_features).
 
@@ -168,17 +170,18 @@ class Topology:
 
     @classmethod
     def from_positions(cls, positions: Tensor, shape: Shape) -> Topology:
-        """Take the connections of the given positions, `out * in_features + in`.
+        """Make a topology of the connections at the given positions, `out * in_features + in`.
 
         Args:
             positions: (nnz,) int64, increasing.
             shape: (out_features, in_features).
 
         Returns:
-            On the device of `positions`, new memory.
+            A topology on the device of `positions`, in new memory.
 
         Raises:
-            ValueError: positions are out of range, or do not increase.
+            ValueError: the positions are out of range or do not increase, or are not a
+                one-dimensional int64 tensor.
 
         Cost: O(nnz + out_features).
         """
@@ -190,15 +193,18 @@ class Topology:
 
     @classmethod
     def from_mask(cls, mask: Tensor) -> Topology:
-        """Take the positions where a mask is not 0.
+        """Make a topology of the positions where a mask is not 0.
 
         Args:
             mask: (out_features, in_features), of any dtype.
 
         Returns:
-            On the device of `mask`, new memory.
+            A topology on the device of `mask`, in new memory.
 
-        Cost: O(out_features in_features) time, O(nnz) memory.
+        Raises:
+            ValueError: `mask` has not two dimensions.
+
+        Cost: O(out_features in_features) time, O(nnz + out_features) memory.
 
         Example:
             >>> Topology.from_mask(torch.eye(3)).indices.tolist()
@@ -208,22 +214,23 @@ class Topology:
         positions = mask.flatten().nonzero().squeeze(1)
         return cls.from_positions(positions, (out_features, in_features))
 
-    # What it is
+    # What a topology holds
 
     @property
     def indices(self) -> Tensor:
-        """(2, nnz), int32 where the sizes fit, otherwise int64; not to be written to.
+        """The coordinates (2, nnz), int32 where the sizes fit, otherwise int64.
 
-        Output units above input units, sorted by output unit, then input unit, and unique.
+        Do not write to them. Row 0 holds output units, row 1 input units. The coordinates are
+        sorted by output unit, then input unit, and are unique.
 
         Raises:
-            ValueError: they were changed in place since this topology was made.
+            ValueError: the coordinates were changed in place since this topology was made.
         """
         if _version(self._indices) not in (self._version, _UNKNOWN) and self._version != _UNKNOWN:
             raise ValueError(
-                "the indices of this topology were changed in place, so that it is no longer what "
-                "it was: take `layer.topology` anew, or keep `copy.deepcopy(layer.topology)` "
-                "through an evolution"
+                "the indices of this topology were changed in place, so that the topology is no "
+                "longer valid: take `layer.topology` again, or keep "
+                "`copy.deepcopy(layer.topology)` through an evolution"
             )
         return self._indices
 
@@ -249,20 +256,20 @@ class Topology:
 
     @property
     def density(self) -> float:
-        """Fraction of all possible connections that are there; 0 for an empty matrix."""
+        """Fraction of the possible connections that exist; 0 for a matrix without positions."""
         positions = self._shape[0] * self._shape[1]
         return self.nnz / positions if positions else 0.0
 
     @property
     def device(self) -> torch.device:
-        """Where the indices are."""
+        """The device of the indices."""
         return self._indices.device
 
-    # What is derived from it, once
+    # What is derived from the indices
 
     @property
     def parts(self) -> CsrParts:
-        """The tensors that the products read; the column order only where it has been derived.
+        """The tensors that the products read, with the order by columns if it has been derived.
 
         Cost: O(nnz + out_features) at the first call.
         """
@@ -274,7 +281,7 @@ class Topology:
 
     @property
     def row_pointers(self) -> Tensor:
-        """(out_features + 1,) int64: unit i has the connections row_pointers[i : i + 2].
+        """(out_features + 1,) int64: output unit i has connections [pointer i, pointer i + 1).
 
         Cost: O(nnz + out_features) at the first call.
         """
@@ -282,10 +289,12 @@ class Topology:
 
     @property
     def transposed(self) -> TransposedOrder:
-        """The connections sorted by input unit, which input gradients of large batches read.
+        """The order by columns: the connections sorted by input unit, then output unit.
 
-        Cost: O(nnz + out_features + in_features) at the first call; 8 bytes a connection with int32
-        indices, kept with the topology.
+        Input gradients of large batches read it.
+
+        Cost: O(nnz + out_features + in_features) time at the first call, and memory that is kept
+        with the topology: 8 bytes a connection with int32 indices, 8 bytes an input unit.
         """
         known = self.parts.transposed
         if known is None:
@@ -296,7 +305,7 @@ class Topology:
         return known
 
     def positions(self) -> Tensor:
-        """Number the connections row by row, `out * in_features + in`.
+        """Return the position of each connection, `out * in_features + in`.
 
         Returns:
             (nnz,) int64, increasing, new memory.
@@ -306,18 +315,21 @@ class Topology:
         return to_positions(self.indices, None, self.nnz, self.in_features)
 
     def fan_in(self) -> Tensor:
-        """Count the inputs of each output unit: (out_features,) int64, new memory."""
+        """Return the number of inputs of each output unit: (out_features,) int64, new memory."""
         return self.row_pointers.diff()
 
     def fan_out(self) -> Tensor:
-        """Count the outputs of each input unit: (in_features,) int64, new memory; O(nnz)."""
+        """Return the number of outputs of each input unit: (in_features,) int64, new memory.
+
+        Cost: O(nnz + in_features).
+        """
         self.parts  # noqa: B018 (checks that every column lies in range)
         return torch.bincount(self.indices[1], minlength=self.in_features)
 
     def fingerprint(self) -> int:
-        """Hash the topology to 64 bits, signed: equal on all machines of one byte order.
+        """Return a signed 64-bit hash of the indices, equal on all machines of one byte order.
 
-        Processes that must hold one topology compare these numbers.
+        Processes that must hold the same topology compare their hashes.
 
         Cost: O(nnz).
         """
@@ -326,21 +338,22 @@ class Topology:
             digest.update(memoryview(row.contiguous().numpy()).cast("B"))
         return int.from_bytes(digest.digest(), "little", signed=True)
 
-    # The next one
+    # The next topology
 
     def replace(self, dropped: Tensor, grown: Tensor) -> TopologyChange:
-        """Make the next topology: without some connections, and with others.
+        """Return the topology without the dropped and with the grown connections.
 
         Args:
-            dropped: (nnz,) bool, the connections that go.
-            grown: (m,) int64 positions (`out * in_features + in`), increasing, none of them of a
-                connection that stays.
+            dropped: (nnz,) bool, True for each connection that is dropped.
+            grown: (m,) int64 positions (`out * in_features + in`) of new connections, increasing;
+                no connection that stays may have one of them.
 
         Returns:
             The next topology, and where each of its connections comes from.
 
         Raises:
-            ValueError: the positions are not as asked, or shapes and dtypes do not fit.
+            ValueError: `grown` does not increase, leaves the matrix or holds the position of a
+                connection that stays, or shapes and dtypes do not fit.
 
         Cost: O(nnz + m) time; new memory for the next topology and one index a connection.
 
@@ -359,21 +372,24 @@ class Topology:
         return TopologyChange(Topology(indices, self._shape), source)
 
     def survivors(self, dropped: Tensor, count: int) -> Tensor:
-        """Number the connections that stay, as `positions` does.
+        """Return the positions of the connections that are not dropped, `out * in_features + in`.
 
         Args:
-            dropped: (nnz,) bool, the connections that go.
-            count: how many stay.
+            dropped: (nnz,) bool, True for each connection that is dropped.
+            count: number of connections that are not dropped.
 
         Returns:
             (count,) int64, increasing, new memory.
+
+        Raises:
+            ValueError: `count` is wrong, or shapes and dtypes do not fit.
 
         Cost: O(nnz).
         """
         return to_positions(self.indices, dropped, count, self.in_features)
 
     def to(self, device: torch.device | str) -> Topology:
-        """Return the topology on a device: itself where it is there already."""
+        """Return the topology on a device: itself if it is there already, otherwise a copy."""
         if self._indices.device == torch.device(device):
             return self
         row_pointers = None if self._parts is None else self._parts.row_pointers.to(device)
@@ -404,10 +420,10 @@ class TopologyChange(NamedTuple):
     """What `Topology.replace` returns.
 
     Attributes:
-        topology: the next one.
-        source: (its nnz,) where each of its connections comes from: the number of a connection
-            before, or ~g (-1 - g) for the grown position number g. Those that stay keep their
-            relative order.
+        topology: the next topology.
+        source: (topology.nnz,) where each connection of `topology` comes from: i for connection i
+            of the old topology, ~g (which is -1 - g) for `grown[g]`. Connections that stay keep
+            their relative order.
     """
 
     topology: Topology
@@ -417,11 +433,15 @@ class TopologyChange(NamedTuple):
         """Carry one number per connection over to the next topology.
 
         Args:
-            entries: (nnz before,) in the order of before.
-            fresh: (number grown,) for the new connections in their order, or one number for all.
+            entries: (nnz of the old topology,) in the order of that topology.
+            fresh: (number of grown connections,) in the order of `grown`, of the dtype of
+                `entries`, or one number for all grown connections.
 
         Returns:
-            (nnz,) in the order of the next topology, new memory.
+            (topology.nnz,) in the order of the next topology, new memory.
+
+        Raises:
+            ValueError: shapes or dtypes do not fit.
 
         Cost: O(nnz).
         """
@@ -433,5 +453,5 @@ def _parts(indices: Tensor, shape: Shape, row_pointers: Tensor) -> CsrParts:
 
 
 def _version(indices: Tensor) -> int:
-    """Count the changes in place; compiled code cannot ask."""
+    """Return how often the indices were changed in place; compiled code cannot read it."""
     return _UNKNOWN if torch.compiler.is_compiling() else version_of(indices)
