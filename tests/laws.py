@@ -60,7 +60,7 @@ def agree(actual: Tensors, expected: Tensors, magnitudes: Tensors, terms: tuple[
         summed = torch.finfo(torch.float64 if actual[i].dtype == torch.float64 else torch.float32)
         bound = 2 * (number_of_terms + 1) * summed.eps * magnitudes[i].double()
         if stored.bits < 32:
-            bound = bound + stored.eps * (e.abs() + bound) + stored.smallest_normal * stored.eps
+            bound = bound + stored.eps / 2 * (e.abs() + bound) + stored.smallest_normal * stored.eps
         if ((a - e).abs() <= bound).all():
             continue
         excess = (a - e).abs() - bound

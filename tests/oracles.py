@@ -103,24 +103,6 @@ def random_mask(out_features: int, in_features: int, nnz: int, seed: int = 0) ->
     return mask.view(out_features, in_features)
 
 
-def layouts(size: tuple[int, int], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The same shape, laid out in memory in every way that torch makes by itself."""
-    rows, columns = size
-    return {
-        "contiguous": torch.randn(rows, columns, dtype=dtype),
-        "transposed": torch.randn(columns, rows, dtype=dtype).t(),
-        "every other column": torch.randn(rows, 2 * columns, dtype=dtype)[:, ::2],
-        "offset": torch.randn(rows + 1, columns + 3, dtype=dtype)[1:, 3:],
-        "rows expanded": torch.randn(1, columns, dtype=dtype).expand(rows, columns),
-        "columns expanded": torch.randn(rows, 1, dtype=dtype).expand(rows, columns),
-        "all expanded": torch.randn((), dtype=dtype).expand(rows, columns),
-        "lazily negated": torch.randn(rows, columns, dtype=dtype).mul(1j).conj().imag,
-    }
-
-
-LAYOUTS = list(layouts((1, 1), torch.float64))
-
-
 def spread(tensor: Tensor) -> Tensor:
     """The same vector with a gap between its entries."""
     return tensor.repeat_interleave(2)[::2]
