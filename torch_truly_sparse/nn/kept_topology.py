@@ -1,4 +1,4 @@
-"""How a layer keeps the `Topology` of its buffer, and notices when somebody changes the buffer."""
+"""How a layer keeps the `Topology` of its buffer, and notices when the buffer is changed."""
 
 from __future__ import annotations
 
