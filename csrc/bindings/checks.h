@@ -87,6 +87,13 @@ inline void check_size(int64_t actual, int64_t expected, const char* name, const
            reason + "), got " + std::to_string(actual));
 }
 
+// Throws unless `name`, a number that the caller was to count, is the count itself.
+inline void check_count(int64_t given, int64_t counted, const char* name, const char* of_what) {
+  if (given != counted)
+    refuse(std::string("`") + name + "` must be " + std::to_string(counted) + ", the number of " +
+           of_what + ", got " + std::to_string(given));
+}
+
 // Returns the number of positions of a matrix; throws if it exceeds 63 bits.
 inline uint64_t population_of(int64_t out_features, int64_t in_features) {
   if (out_features < 0) refuse("`out_features` must not be negative");

@@ -84,7 +84,7 @@ std::tuple<Tensor, Tensor> merge(const Tensor& indices, const Tensor& dropped,
   if (population == 0 && nnz > 0) refuse_merge(MergeDefect::range);
 
   const std::vector<int64_t> before = set_before(data<uint8_t>(gone), nnz);
-  check_size(survivors, nnz - before.back(), "survivors", "connections that are not dropped");
+  check_count(survivors, nnz - before.back(), "survivors", "connections that are not dropped");
   const int64_t total = survivors + count;
   if (narrow && std::max({out_features, in_features, nnz, total}) > most)
     refuse("`narrow` must be False for a topology whose sizes do not fit 32 bits");

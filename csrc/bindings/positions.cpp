@@ -23,7 +23,7 @@ Tensor to_positions(const Tensor& indices, const std::optional<Tensor>& dropped,
     check_size(mask.numel(), nnz, "dropped", "connections of `indices`");
     before = set_before(masked, nnz);
   }
-  check_size(count, nnz - before.back(), "count", "connections that are not dropped");
+  check_count(count, nnz - before.back(), "count", "connections that are not dropped");
   Tensor positions = fresh({count}, ScalarType::Long);
   for_index_type(contiguous, "indices", [&](auto index) {
     using I = decltype(index);

@@ -40,7 +40,7 @@ Boundary<typename By::U> find_boundary(const typename By::Value* x, int64_t n,
         for (int digit = 0; digit < digits; ++digit) all += own[digit];
         if (wanted[side] < 0 || wanted[side] > all)
           refuse(std::string("`") + names[side] + "` must be between 0 and " + std::to_string(all) +
-                 ", how many there are, got " + std::to_string(wanted[side]));
+                 ", the number of them, got " + std::to_string(wanted[side]));
       }
       next_digit(own, bits, side, boundary);
     }

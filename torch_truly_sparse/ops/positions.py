@@ -47,7 +47,7 @@ def to_positions_reference(
         positions = positions[~dropped]
     if positions.shape[0] != count:
         raise ValueError(
-            f"`count` must have size {positions.shape[0]} (connections that are not dropped), "
+            f"`count` must be {positions.shape[0]}, the number of connections that are not dropped, "
             f"got {count}"
         )
     return positions

@@ -131,4 +131,4 @@ def keep_largest_reference(numbers: Tensor, positions: Tensor, count: int) -> tu
 
 def _check_count(count: int, most: int, name: str) -> None:
     if not 0 <= count <= most:
-        raise ValueError(f"`{name}` must be between 0 and {most}, how many there are, got {count}")
+        raise ValueError(f"`{name}` must be between 0 and {most}, the number of them, got {count}")

@@ -327,13 +327,13 @@ class Topology:
         return torch.bincount(self.indices[1], minlength=self.in_features)
 
     def fingerprint(self) -> int:
-        """Return a signed 64-bit hash of the indices, equal on all machines of one byte order.
+        """Return a signed 64-bit hash, equal for equal topologies on machines of one byte order.
 
         Processes that must hold the same topology compare their hashes.
 
         Cost: O(nnz).
         """
-        digest = hashlib.blake2b(digest_size=8)
+        digest = hashlib.blake2b(repr(self._shape).encode(), digest_size=8)
         for row in self.indices.cpu():
             digest.update(memoryview(row.contiguous().numpy()).cast("B"))
         return int.from_bytes(digest.digest(), "little", signed=True)
