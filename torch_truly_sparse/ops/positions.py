@@ -47,8 +47,8 @@ def to_positions_reference(
         positions = positions[~dropped]
     if positions.shape[0] != count:
         raise ValueError(
-            f"`count` must be {positions.shape[0]}, the number of connections that are not dropped, "
-            f"got {count}"
+            f"`count` must be {positions.shape[0]}, the number of connections that are not "
+            f"dropped, got {count}"
         )
     return positions
 
