@@ -125,6 +125,8 @@ def ill_formed_topologies() -> Iterator[IllFormed]:
         yield IllFormed(text, (wrong, 2, 4), f"`indices` {text}")
     yield IllFormed("rows below 0", (good[:, :0], -1, 4), "`out_features` must not be negative")
     yield IllFormed("columns below 0", (good[:, :0], 2, -1), "`in_features` must not be negative")
+    for name, size in ("out_features", (2**63 - 1, 4)), ("in_features", (2, 2**63 - 1)):
+        yield IllFormed(f"{name} too large", (good[:, :0], *size), f"`{name}` must stay below")
 
 
 def ill_formed_orders() -> Iterator[IllFormed]:

@@ -87,6 +87,13 @@ inline void check_size(int64_t actual, int64_t expected, const char* name, const
            reason + "), got " + std::to_string(actual));
 }
 
+// Throws unless `extent` is a number of rows or columns that has one pointer more in 64 bits.
+inline void check_extent(int64_t extent, const char* name) {
+  if (extent < 0) refuse(std::string("`") + name + "` must not be negative");
+  if (extent == std::numeric_limits<int64_t>::max())
+    refuse(std::string("`") + name + "` must stay below 2**63 - 1");
+}
+
 // Throws unless `name`, a number that the caller was to count, is the count itself.
 inline void check_count(int64_t given, int64_t counted, const char* name, const char* of_what) {
   if (given != counted)

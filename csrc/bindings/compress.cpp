@@ -34,8 +34,8 @@ std::string describe(const Verdict& verdict, const CooView<I>& w) {
 
 Tensor compress_indices(const Tensor& indices, int64_t out_features, int64_t in_features) {
   const Tensor contiguous = prepared_indices(indices);
-  if (out_features < 0) refuse("`out_features` must not be negative");
-  if (in_features < 0) refuse("`in_features` must not be negative");
+  check_extent(out_features, "out_features");
+  check_extent(in_features, "in_features");
   const int64_t nnz = contiguous.size(1);
   Tensor crow = fresh({out_features + 1}, ScalarType::Long);
   for_index_type(contiguous, "indices", [&](auto index) {

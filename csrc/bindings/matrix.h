@@ -107,7 +107,7 @@ inline Matrix checked_matrix(const char* operation, const Tensor& crow_indices,
     refuse("`col_indices` must be int32 or int64, got " + dtype_name(index));
   const int64_t nnz = col.numel(), rows = crow.numel() - 1;
   if (rows < 0) refuse("`crow_indices` must have one entry more than there are rows, got none");
-  if (columns < 0) refuse("`in_features` must not be negative");
+  check_extent(columns, "in_features");
   const bool wide = index == ScalarType::Long;
   Matrix w{operation, std::move(crow), std::move(col), std::nullopt, nnz, rows, columns, wide};
   const auto* pointers = data<int64_t>(w.crow);
