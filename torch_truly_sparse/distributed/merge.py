@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .._arguments import as_int
 from ..nn import SparseLayer
-from ..ops import mark_smallest
+from ..ops import from_positions, mark_smallest, to_positions
 from ..topology import Topology
 from .group import check_unwrapped
 
@@ -248,18 +248,20 @@ def _merge_states(states: list[Mapping[str, Tensor]], nnz: Counts) -> dict[str, 
             max((int(each[row].max()) + 1 for each in indices if each.shape[1]), default=1)
             for row in (0, 1)
         )
-        topologies = [Topology.from_indices(each, (rows, columns)) for each in indices]
-        count = count_to_keep([each.nnz for each in topologies], nnz, name)
+        count = count_to_keep([each.shape[1] for each in indices], nnz, name)
         positions, weights = merge_connections(
             (
-                (each.positions(), state[prefix + "values"].detach())
-                for each, state in zip(topologies, states, strict=True)
+                # No `Topology`: its row pointers would be as many as the layer may be high.
+                (
+                    to_positions(each, None, each.shape[1], columns),
+                    state[prefix + "values"].detach(),
+                )
+                for each, state in zip(indices, states, strict=True)
             ),
             len(states),
             count,
             name,
         )
-        union = Topology.from_positions(positions, (rows, columns))
-        merged[prefix + "indices"] = union.indices.to(indices[0].dtype)
+        merged[prefix + "indices"] = from_positions(positions, (rows, columns), indices[0].dtype)
         merged[prefix + "values"] = weights
     return {key: merged[key] for key in first}
