@@ -210,6 +210,32 @@ def test_a_damaged_pickle_is_refused(topology):
         make(indices + 9, shape)
 
 
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda t: t.from_indices(torch.zeros(2, 0).int(), 5), TypeError, "`shape` must be"),
+        (lambda t: t.from_indices(torch.zeros(2, 0).int(), (5, 6, 7)), TypeError, "`shape` must"),
+        (lambda t: t.from_indices(torch.zeros(2, 0).int(), (5.0, 6)), TypeError, "`out_features`"),
+        (lambda t: t.from_indices(torch.zeros(2, 0).int(), (5, -6)), ValueError, "`in_features`"),
+        (
+            lambda t: t.from_indices(torch.zeros(2, 0).int(), (2**31, 2**31)),
+            ValueError,
+            "2\\*\\*62",
+        ),
+        (lambda t: t.from_positions([1, 2], (5, 6)), TypeError, "`positions` must be a torch.Ten"),
+        (lambda t: t.from_positions(torch.zeros(2), (5, 6)), ValueError, "`positions` must have d"),
+        (lambda t: t.from_positions(torch.zeros(2, 2).long(), (5, 6)), ValueError, "1 dimension"),
+        (lambda t: t.from_mask(torch.ones(3)), ValueError, r"`mask` must be .* got \(3,\)"),
+        (lambda t: t.from_mask([[1, 0]]), ValueError, "`mask` must be .* got list"),
+        (lambda t: t.random(5, "6", nnz=1), TypeError, "`in_features` must be an int, got str"),
+        (lambda t: t.random(-5, 6, nnz=0), ValueError, "must not be negative"),
+    ],
+)
+def test_what_makes_no_topology_is_named(make, error, text):
+    with pytest.raises(error, match=text):
+        make(Topology)
+
+
 @pytest.mark.parametrize("how", [{}, {"fan_in": 2, "nnz": 3}, {"density": 0.1, "epsilon": 1}])
 def test_random_wants_exactly_one_count(how):
     with pytest.raises(TypeError, match="exactly one of"):

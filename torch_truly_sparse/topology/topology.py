@@ -24,7 +24,7 @@ from ..ops import (
 from .counts import count_connections
 from .fixed_fan_in import draw_fixed_fan_in
 from .random import draw_seed
-from .sizes import Shape, check_size, index_dtype
+from .sizes import Shape, as_shape, index_dtype
 
 _UNKNOWN = -1
 """The version recorded in compiled code, which cannot read versions; it is never compared."""
@@ -109,7 +109,7 @@ class Topology:
             >>> Topology.random(3, 100, fan_in=4).fan_in().tolist()
             [4, 4, 4]
         """
-        shape = (out_features, in_features)
+        shape = out_features, in_features = as_shape((out_features, in_features))
         if fan_in is not None:
             if density is not None or epsilon is not None or nnz is not None:
                 raise TypeError(
@@ -137,8 +137,9 @@ class Topology:
             of the dtype of `index_dtype`; if they are changed in place later, its next use raises.
 
         Raises:
-            TypeError: `indices` is not a strided tensor of int32 or int64.
-            ValueError: `indices` has the wrong shape, or holds coordinates that are out of range,
+            TypeError: `indices` is not a strided tensor of int32 or int64, or `shape` not a pair of
+                integers.
+            ValueError: a size is out of range, `indices` has the wrong shape, or it holds coordinates that are out of range,
                 unsorted or not unique; the text names the first such entry.
 
         Cost: O(nnz + out_features).
@@ -162,6 +163,7 @@ class Topology:
             )
         if indices.layout != torch.strided:
             raise TypeError(f"`indices` must be a strided tensor, got layout {indices.layout}")
+        shape = as_shape(shape)
         with torch.inference_mode(False):  # what a layer keeps must serve training, too
             indices = indices.detach()
             row_pointers = compress(indices, shape)
@@ -180,13 +182,16 @@ class Topology:
             A topology on the device of `positions`, in new memory.
 
         Raises:
+            TypeError: `positions` is not a tensor, or `shape` not a pair of integers.
             ValueError: the positions are out of range or do not increase, or are not a
                 one-dimensional int64 tensor.
 
         Cost: O(nnz + out_features).
         """
-        check_size(shape)
-        dtype = index_dtype(shape, positions.shape[0])
+        shape = as_shape(shape)
+        if not isinstance(positions, Tensor):
+            raise TypeError(f"`positions` must be a torch.Tensor, got {type(positions).__name__}")
+        dtype = index_dtype(shape, positions.numel())
         with torch.inference_mode(False):
             indices = from_positions(positions, shape, dtype)
             return cls(indices, shape, compress(indices, shape))
@@ -202,7 +207,7 @@ class Topology:
             A topology on the device of `mask`, in new memory.
 
         Raises:
-            ValueError: `mask` has not two dimensions.
+            ValueError: `mask` is no tensor of two dimensions.
 
         Cost: O(out_features in_features) time, O(nnz + out_features) memory.
 
@@ -210,6 +215,11 @@ class Topology:
             >>> Topology.from_mask(torch.eye(3)).indices.tolist()
             [[0, 1, 2], [0, 1, 2]]
         """
+        if not isinstance(mask, Tensor) or mask.dim() != 2:
+            got = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+            raise ValueError(
+                f"`mask` must be a tensor of shape (out_features, in_features), got {got}"
+            )
         out_features, in_features = mask.shape
         positions = mask.flatten().nonzero().squeeze(1)
         return cls.from_positions(positions, (out_features, in_features))
