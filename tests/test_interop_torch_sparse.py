@@ -86,7 +86,7 @@ def test_what_cannot_be_converted_says_why():
         interop.from_torch_sparse(torch.eye(2).to_sparse())
     with pytest.raises(TypeError, match=r"`matrix` has no values"):
         interop.from_torch_sparse(entries([0], [0], [1.0]).set_value(None, layout="coo"))
-    with pytest.raises(ValueError, match=r"one value an entry, got \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"one value for each entry, got values of shape \(1, 2\)"):
         interop.from_torch_sparse(
             torch_sparse.SparseTensor(
                 row=torch.tensor([0]), col=torch.tensor([0]), value=torch.ones(1, 2)
