@@ -157,6 +157,57 @@ def test_the_largest_are_those_of_the_whole_gradient(size, kind, block, monkeypa
             assert found.tolist() == by_sorting(dense, occupied, count)
 
 
+@pytest.mark.parametrize("kind", ["normal", "heavy", "sparse", "ties", "equal", "zero", "nan"])
+@pytest.mark.parametrize("count", [1, 30, 200, 1000])
+def test_a_first_threshold_from_a_sample_changes_no_choice(kind, count, monkeypatch) -> None:
+    monkeypatch.setattr(search, "BLOCK", 300)
+    monkeypatch.setattr(search, "SAMPLE", 64)
+    generator = seeded()
+    normal = torch.randn(70, 60, dtype=DTYPE, generator=generator)
+    dense = {
+        "normal": normal,
+        "heavy": normal**5,
+        "sparse": torch.where(normal > 2, normal, 0),  # the sample may find hardly any
+        "ties": normal.round(),
+        "equal": torch.full_like(normal, 0.5),
+        "zero": torch.zeros_like(normal),
+        "nan": torch.where(normal > 1, torch.nan, normal).masked_fill(normal < -2, torch.inf),
+    }[kind]
+    occupied = torch.randperm(4200, generator=generator)[:900].sort().values
+    found = largest_empty_positions(_Given(dense), occupied, count)
+    assert found.tolist() == by_sorting(dense, occupied, count)
+
+
+@pytest.mark.parametrize("misled", ["too high", "too low"])
+def test_a_sample_that_misleads_costs_time_only(misled, monkeypatch) -> None:
+    monkeypatch.setattr(search, "SAMPLE", 64)
+    searches = []
+    unwatched = search._search
+    monkeypatch.setattr(
+        search, "_search", lambda *args: searches.append(args[-1]) or unwatched(*args)
+    )
+    dense = torch.randn(70, 60, dtype=DTYPE, generator=seeded())
+    gradient, occupied = _Given(dense), torch.arange(0, 4200, 5)
+    lie = (lambda g: g + 9) if misled == "too high" else (lambda g: g * 0)
+    gradient.at = lambda positions: lie(dense.flatten()[positions].abs())
+    found = largest_empty_positions(gradient, occupied, 50)
+    assert found.tolist() == by_sorting(dense, occupied, 50)
+    assert len(searches) == (2 if misled == "too high" else 1)
+
+
+class _Given:
+    """A gradient that is a given matrix, NaN and infinities included, in blocks of five rows."""
+
+    def __init__(self, dense: Tensor) -> None:
+        self.dense, self.shape = dense, tuple(dense.shape)
+
+    def at(self, positions: Tensor) -> Tensor:
+        return self.dense.flatten()[positions]
+
+    def map_blocks(self, function):
+        return [function(row, self.dense[row : row + 5].clone()) for row in range(0, 70, 5)]
+
+
 def test_more_than_the_empty_positions_is_refused() -> None:
     with pytest.raises(ValueError, match="`count` must be at most the 2 empty positions, got 3"):
         largest_empty_positions(gradient_of(torch.ones(2, 3)), torch.arange(4), 3)

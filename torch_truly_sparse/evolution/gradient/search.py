@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ...ops import empty_above, keep_largest, sddmm
+from ...ops import empty_above, empty_positions, keep_largest, sample, sddmm
 from ...topology import Shape, Topology
 from .capture import Pass
 
@@ -22,6 +23,9 @@ Reduce = Callable[[Tensor], Tensor]
 # Numbers in a block: 1 MiB in float32, so that what the product wrote is still in the second-level
 # cache when it is searched.
 BLOCK = 2**18
+
+# Positions whose gradients give the search its first threshold; its result is exact in any case.
+SAMPLE = 2**16
 
 # A thread takes a tenth of a millisecond to start and end, and a block of a large layer takes
 # several milliseconds: with fewer blocks than this for each thread, another thread does not pay.
@@ -187,23 +191,55 @@ def largest_empty_positions(gradient: CapturedGradient, occupied: Tensor, count:
     Raises:
         ValueError: there are fewer empty positions.
 
-    Cost: O(out_features in_features batch) time; O(n + count) memory and a block
-    for each thread.
+    Cost: O(out_features in_features batch) time; O(n + count) memory and a block for each thread.
     """
-    best = _RunningLargest(count, occupied)
-    if count:
-        out_features, in_features = gradient.shape
-        ends = torch.arange(out_features + 1, device=occupied.device)
-        row_ends = torch.searchsorted(occupied, ends.mul_(in_features)).tolist()
-
-        def search(first: int, block: Tensor) -> tuple[Tensor, Tensor]:
-            inside = occupied[row_ends[first] : row_ends[first + block.shape[0]]]
-            # The threshold of any moment will do: a lower one lets pass what is sorted out later.
-            return empty_above(block.reshape(-1), first * in_features, inside, best.threshold)
-
-        for found in gradient.map_blocks(search):
-            best.add(*found)
+    if not count:
+        return occupied.new_empty(0)
+    best = _search(gradient, occupied, count, _probable_bound(gradient, occupied, count))
+    if not best.complete:  # too few exceed the bound, so that it says nothing
+        best = _search(gradient, occupied, count, -1.0)
     return best.positions()
+
+
+def _search(
+    gradient: CapturedGradient, occupied: Tensor, count: int, bound: float
+) -> _RunningLargest:
+    """Keep the `count` largest of the gradients that exceed a bound by absolute value."""
+    best = _RunningLargest(count, bound)
+    out_features, in_features = gradient.shape
+    ends = torch.arange(out_features + 1, device=occupied.device)
+    row_ends = torch.searchsorted(occupied, ends.mul_(in_features)).tolist()
+
+    def search(first: int, block: Tensor) -> tuple[Tensor, Tensor]:
+        inside = occupied[row_ends[first] : row_ends[first + block.shape[0]]]
+        # The threshold of any moment will do: a lower one lets pass what is sorted out later.
+        return empty_above(block.reshape(-1), first * in_features, inside, best.threshold)
+
+    for found in gradient.map_blocks(search):
+        best.add(*found)
+    return best
+
+
+def _probable_bound(gradient: CapturedGradient, occupied: Tensor, count: int) -> float:
+    """Return a number that the `count` largest gradients probably exceed; -1 where it is not known.
+
+    Without a bound all of the first blocks pass the search, and sorting them out takes longer than
+    to compute them (measured: 55 of 70 ms for 4096 x 4096, batch 64, density .05). The bound is
+    taken from the gradients at `SAMPLE` random empty positions, always the same ones.
+    """
+    out_features, in_features = gradient.shape
+    empty = out_features * in_features - occupied.shape[0]
+    if empty < 16 * SAMPLE:
+        return -1.0
+    # So many of the sample are among the `count` largest, give or take four deviations.
+    expected = SAMPLE * count / empty
+    rank = math.ceil(expected + 4 * math.sqrt(expected)) + 4
+    if rank > SAMPLE // 2:
+        return -1.0
+    ranks = sample(empty, SAMPLE, seed=0).to(occupied.device)
+    magnitudes = gradient.at(empty_positions(occupied, ranks)).abs_()
+    magnitudes.nan_to_num_(nan=0.0, posinf=torch.inf)
+    return float(magnitudes.kthvalue(SAMPLE - rank + 1).values)
 
 
 class _RunningLargest:
@@ -213,12 +249,16 @@ class _RunningLargest:
     costs O(1).
     """
 
-    def __init__(self, count: int, occupied: Tensor) -> None:
+    def __init__(self, count: int, threshold: float) -> None:
         self._count = count
         self._found: list[tuple[Tensor, Tensor]] = []
         self._total = 0
-        self._empty = occupied.new_empty(0)
-        self.threshold = -1.0
+        self.threshold = threshold
+
+    @property
+    def complete(self) -> bool:
+        """Whether `count` numbers exceeded the threshold."""
+        return self._total >= self._count
 
     def add(self, positions: Tensor, magnitudes: Tensor) -> None:
         """Add numbers, whose positions come after all earlier ones."""
@@ -233,8 +273,6 @@ class _RunningLargest:
             raise ValueError(
                 f"`count` must be at most the {self._total} empty positions, got {self._count}"
             )
-        if not self._count:
-            return self._empty
         self._sort_out()
         return self._found[0][0]
 
