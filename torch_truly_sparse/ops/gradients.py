@@ -118,7 +118,22 @@ class _Linear(Rule):
         return _one_larger_batch(in_dims, operands)
 
 
-class _Adjoint(Rule):
+class _Bilinear(Rule):
+    """A function that is linear in each of its two operands."""
+
+    def jvp(
+        self, apply: Apply, topology: CsrParts, saved: Operands, tangents: Operands
+    ) -> Tensor | None:
+        (first, second), (d_first, d_second) = saved, tangents
+        tangent = None
+        if d_first is not None:
+            tangent = apply(self, topology, d_first, second)
+        if d_second is not None:
+            tangent = _plus(tangent, apply(self, topology, first, d_second))
+        return tangent
+
+
+class _Adjoint(_Bilinear):
     """p = q W."""
 
     forward = staticmethod(spmm_transposed)
@@ -133,16 +148,11 @@ class _Adjoint(Rule):
             apply(SAMPLED, topology, grad_output, g) if for_values else None,
         )
 
-    def jvp(
-        self, apply: Apply, topology: CsrParts, saved: Operands, tangents: Operands
-    ) -> Tensor | None:
-        return _bilinear_tangent(ADJOINT, apply, topology, saved, tangents)
-
     def batched(self, in_dims: Sequence[int | None], *operands: Any) -> tuple[Any, ...] | None:
         return _one_larger_batch(in_dims, operands)
 
 
-class _Sampled(Rule):
+class _Sampled(_Bilinear):
     """w = (q^T x) at the nonzeros."""
 
     forward = staticmethod(sddmm)
@@ -156,11 +166,6 @@ class _Sampled(Rule):
             apply(LINEAR, topology, input, g, None) if for_grad_output else None,
             apply(ADJOINT, topology, grad_output, g) if for_input else None,
         )
-
-    def jvp(
-        self, apply: Apply, topology: CsrParts, saved: Operands, tangents: Operands
-    ) -> Tensor | None:
-        return _bilinear_tangent(SAMPLED, apply, topology, saved, tangents)
 
 
 class _SampleSum(Rule):
@@ -193,19 +198,6 @@ class _SampleSum(Rule):
 
 
 LINEAR, ADJOINT, SAMPLED, SAMPLE_SUM = _Linear(), _Adjoint(), _Sampled(), _SampleSum()
-
-
-def _bilinear_tangent(
-    rule: Rule, apply: Apply, topology: CsrParts, saved: Operands, tangents: Operands
-) -> Tensor | None:
-    """Apply the product rule to a function that is linear in each of its two operands."""
-    (first, second), (d_first, d_second) = saved, tangents
-    tangent = None
-    if d_first is not None:
-        tangent = apply(rule, topology, d_first, second)
-    if d_second is not None:
-        tangent = _plus(tangent, apply(rule, topology, first, d_second))
-    return tangent
 
 
 def _plus(tangent: Tensor | None, other: Tensor) -> Tensor:
