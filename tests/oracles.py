@@ -58,7 +58,7 @@ class Matrix:
 
     @property
     def parts(self) -> CsrParts:
-        """Taken apart, with the column order: made without the package's operators."""
+        """Taken apart, with the order by columns: made without the package's operators."""
         return CsrParts(
             self.crow, self.col, self.dense.shape[1], self.ccol, self.row, self.permutation
         )

@@ -229,17 +229,21 @@ def empty_above_oracle(
     return positions, torch.tensor([m for _, m in found], dtype=gradients.dtype)
 
 
+# Positions that do not increase, or lie outside a block of 20 that begins at 10.
+ILL_FORMED_OCCUPIED = [
+    [-1],
+    [9],
+    [30],
+    [12, 11],
+    [10, 29, 10],
+    [15, 2**63 - 1],
+    [-(2**63), 12],
+    [2**62, -(2**62)],
+]
+
+
 def ill_formed_blocks() -> Iterator[IllFormed]:
-    for occupied in [
-        [-1],
-        [9],
-        [30],
-        [12, 11],
-        [10, 29, 10],
-        [15, 2**63 - 1],
-        [-(2**63), 12],
-        [2**62, -(2**62)],
-    ]:
+    for occupied in ILL_FORMED_OCCUPIED:
         yield IllFormed(
             str(occupied),
             (torch.randn(20), 10, torch.tensor(occupied), 0.0),

@@ -31,8 +31,6 @@ ROOMS = {
     "interop": {"topology", "nn"},
     "distributed": {"evolution", "nn", "ops", "topology", "_wrappers"},
     "checkpoint": {"_wrappers"},
-    "analysis": {"nn", "evolution", "convert"},
-    "integrations": {"evolution", "convert", "analysis"},
 }
 # What users need not install beside torch, a room may not import at its top.
 INSTALLED = {"torch", "numpy", *sys.stdlib_module_names}

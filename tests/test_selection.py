@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from oracles import same_bits
-from selection_entries import KINDS, mark_smallest_oracle, numbers
+from selection_entries import ILL_FORMED_OCCUPIED, KINDS, mark_smallest_oracle, numbers
 
 from torch_truly_sparse import ops
 from torch_truly_sparse._library import operators
@@ -25,20 +25,7 @@ def test_the_smallest_of_other_dtypes_are_those_of_a_stable_sort(form, kind, dty
         assert torch.equal(form(scores, count), mark_smallest_oracle(scores, count))
 
 
-@pytest.mark.parametrize(
-    "occupied",
-    [
-        [-1],
-        [9],
-        [30],
-        [12, 11],
-        [10, 29, 10],
-        [15, 2**63 - 1],
-        [-(2**63), 12],
-        [2**62, -(2**62)],
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("occupied", ILL_FORMED_OCCUPIED, ids=str)
 def test_occupied_positions_that_are_none_are_refused_in_plain_torch(occupied) -> None:
     with pytest.raises(ValueError, match=r"`occupied` must increase and lie in .* \[10, 30\)"):
         empty_above_reference(torch.randn(20), 10, torch.tensor(occupied), 0.0)
