@@ -12,11 +12,13 @@ from types import ModuleType
 import pytest
 
 import torch_truly_sparse as tts
+from torch_truly_sparse import estimators
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = tts.__name__
 MODULES = {
     PACKAGE: tts,
+    f"{PACKAGE}.estimators": estimators,  # imported by those who have scikit-learn
     **{f"{PACKAGE}.{n}": m for n in tts.__all__ if isinstance(m := getattr(tts, n), ModuleType)},
 }
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("*/README.md")])
