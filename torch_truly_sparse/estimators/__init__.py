@@ -15,6 +15,7 @@ except ImportError as error:  # pragma: no cover
     ) from error
 
 from .classifier import TrulySparseClassifier
+from .ensemble import SparseEnsemble
 from .ranking import FeatureRanking, rank_features
 from .recipe import Recipe
 from .regressor import TrulySparseRegressor
@@ -22,6 +23,7 @@ from .regressor import TrulySparseRegressor
 __all__ = [
     "FeatureRanking",
     "Recipe",
+    "SparseEnsemble",
     "TrulySparseClassifier",
     "TrulySparseRegressor",
     "rank_features",

@@ -1,4 +1,10 @@
-"""The F statistic of each feature: how much of its variance the target explains."""
+"""A moderated F statistic of each feature: how much of its variance the target explains.
+
+The classic F divides by a variance that few samples estimate badly: of ten thousand features, the
+largest F have small variances by chance, or exactly 0 in data of few levels. Here the median
+variance of all features is added below, as in significance analysis of microarrays (Tusher et al.
+2001), which bounds F and ranks such features lower.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +15,6 @@ import torch
 from torch import Tensor
 
 from .scaling import Reals
-
-LARGEST = 1e6  # of a feature that separates the classes perfectly, which would be infinite
 
 
 class Columns(Protocol):
@@ -29,10 +33,11 @@ class Columns(Protocol):
 
 
 def between_classes(table: Columns, labels: Tensor, classes: int, weights: Tensor) -> Reals:
-    """Return F of the one-way analysis of variance between classes, for each feature.
+    """Return the moderated F of the one-way analysis of variance, for each feature.
 
-    F = (between / (classes - 1)) / (within / (samples - classes)), of the weighted sums of squares
-    between and within the classes that have a sample; 0 for a constant feature.
+    F = b / (w + median of all w), b = between / (classes - 1), w = within / (samples - classes), of
+    the weighted sums of squares between and within the classes that have a sample; 0 for a constant
+    feature.
 
     Args:
         table: the scaled features.
@@ -56,9 +61,10 @@ def between_classes(table: Columns, labels: Tensor, classes: int, weights: Tenso
 
 
 def along_targets(table: Columns, targets: Tensor, weights: Tensor) -> Reals:
-    """Return F of the linear regression of each target on each feature, the largest of all targets.
+    """Return the moderated F of regressing each feature on a target, the largest of all targets.
 
-    F = (samples - 2) r^2 / (1 - r^2), r the correlation; 0 for a constant feature.
+    F = explained / (w + median of all w), w = unexplained / (samples - 2), of the weighted sums of
+    squares that the line through the targets explains and leaves; 0 for a constant feature.
 
     Args:
         table: the scaled features.
@@ -78,8 +84,10 @@ def along_targets(table: Columns, targets: Tensor, weights: Tensor) -> Reals:
 
 
 def _ratio(signal: Tensor, noise: Tensor, squares: Tensor) -> Reals:
-    """Return signal / noise, at most LARGEST; 0 where there is no signal beyond rounding."""
+    """Return signal / (noise + its median); 0 where there is no signal beyond rounding."""
     none = signal <= 1e-6 * squares
-    ratio = torch.where(none, 0.0, signal / noise.clamp_min(1e-30)).clamp_max(LARGEST)
+    varied = noise[squares > 0]
+    middle = varied.median() if len(varied) else noise.new_zeros(())
+    ratio = torch.where(none, 0.0, signal / (noise + middle).clamp_min(1e-9 * squares + 1e-30))
     array: Reals = np.asarray(ratio.numpy(), dtype=np.float64)
     return array

@@ -176,14 +176,7 @@ class TrulySparseEstimator(BaseEstimator):  # type: ignore[misc]
         generator = torch.Generator().manual_seed(seed)
         with torch_threads(self.n_jobs), self._progress(schedule.epochs) as after_epoch:
             scaling, rows = _scaled_rows(table, statistic, recipe)
-            ensemble = SparseEnsemble(
-                rows.features,
-                targets.shape[1],
-                members=self.n_estimators,
-                hidden=self.hidden_units,
-                epsilon=self.epsilon,
-                generator=generator,
-            )
+            ensemble = self._build(rows.features, targets.shape[1], generator)
             losses = train(ensemble, rows, loss, schedule, recipe, generator, after_epoch)
             if not all(map(math.isfinite, losses)):
                 raise ValueError(
@@ -197,6 +190,17 @@ class TrulySparseEstimator(BaseEstimator):  # type: ignore[misc]
         self.member_importances_ = torch.stack([shares(one) for one in found.members]).numpy()
         self._importances = shares(found.ensemble).numpy()
         self.loss_curve_, self.n_iter_ = losses, len(losses)
+
+    def _build(self, features: int, outputs: int, generator: torch.Generator) -> SparseEnsemble:
+        """Make the network; what is compared with truly sparse networks overrides it."""
+        return SparseEnsemble(
+            features,
+            outputs,
+            members=self.n_estimators,
+            hidden=self.hidden_units,
+            epsilon=self.epsilon,
+            generator=generator,
+        )
 
     @contextlib.contextmanager
     def _progress(self, epochs: int) -> Iterator[Callable[[float], bool]]:

@@ -84,7 +84,7 @@ class TrulySparseClassifier(ClassifierMixin, TrulySparseEstimator):  # type: ign
 
     def __init__(
         self,
-        n_estimators: int = 5,
+        n_estimators: int = 8,
         *,
         hidden_units: int = 1000,
         epsilon: float = 5.0,

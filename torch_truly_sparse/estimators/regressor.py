@@ -56,7 +56,7 @@ class TrulySparseRegressor(RegressorMixin, TrulySparseEstimator):  # type: ignor
 
     def __init__(
         self,
-        n_estimators: int = 5,
+        n_estimators: int = 8,
         *,
         hidden_units: int = 1000,
         epsilon: float = 5.0,

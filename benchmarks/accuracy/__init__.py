@@ -1,0 +1,1 @@
+"""How accurate the estimators are on wide data, beside the classic ways: `benchmarks.accuracy`."""
