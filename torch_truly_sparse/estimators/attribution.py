@@ -56,7 +56,7 @@ def contributions(
         chosen = torch.randperm(rows.samples, generator=generator)[:MOST_SAMPLES].sort().values
     step = max(1, min(256, BLOCK // max(1, members * features)))
     networks = [ensemble.member(number).requires_grad_(False) for number in range(members)]
-    total = torch.zeros(members + 1, features)
+    total = torch.zeros(members + 1, features, dtype=torch.float32)
     for output in range(targets.shape[1]):
         wanted = targets[chosen, output].double()
         wanted = wanted - wanted.mean()
@@ -74,7 +74,7 @@ def contributions(
 
 def _gradient_times_input(networks: list[nn.Sequential], input: Tensor, output: int) -> Tensor:
     """Return x_j df/dx_j, (members, batch, features), of one output f of each network."""
-    products = torch.empty(len(networks), *input.shape)
+    products = torch.empty(len(networks), *input.shape, dtype=torch.float32)
     for number, network in enumerate(networks):
         with torch.enable_grad():
             known = input.detach().requires_grad_()

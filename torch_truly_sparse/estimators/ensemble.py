@@ -102,7 +102,9 @@ class SparseEnsemble(nn.Module):
             self.first.values[first:last].detach(),
             self.first.bias[start:stop].detach(),
         )
-        head: nn.Linear = nn.utils.skip_init(nn.Linear, hidden, self.head.shape[2])
+        head: nn.Linear = nn.utils.skip_init(
+            nn.Linear, hidden, self.head.shape[2], dtype=torch.float32
+        )
         head.weight.copy_(self.head[number].t())
         head.bias.copy_(self.head_bias[number, 0])
         return nn.Sequential(layer, nn.ReLU(), head)

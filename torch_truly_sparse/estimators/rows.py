@@ -29,7 +29,7 @@ class DenseRows:
 
     def squares_summed(self, weights: Tensor) -> Tensor:
         """Return weights @ table^2: (features,)."""
-        total = torch.zeros(self.features)
+        total = torch.zeros(self.features, dtype=torch.float32)
         for start in range(0, self.samples, 64):  # a block at a time: no second table
             part = slice(start, start + 64)
             total += weights[part] @ self.table[part].square()
@@ -59,14 +59,14 @@ class SparseRows:
         rows = torch.arange(len(picked)).repeat_interleave(lengths)
         before = (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
         entries = torch.arange(len(rows)) - before + starts.repeat_interleave(lengths)
-        dense = torch.zeros(len(picked), self.features)
+        dense = torch.zeros(len(picked), self.features, dtype=torch.float32)
         dense[rows, self._columns[entries]] = self._values[entries]
         return dense
 
     def summed(self, groups: Tensor) -> Tensor:
         """Return groups @ table: (groups, features)."""
         rows = self._rows()
-        total = torch.zeros(len(groups), self.features)
+        total = torch.zeros(len(groups), self.features, dtype=torch.float32)
         for group, weights in enumerate(groups):
             total[group].index_add_(0, self._columns, weights[rows] * self._values)
         return total
@@ -74,7 +74,9 @@ class SparseRows:
     def squares_summed(self, weights: Tensor) -> Tensor:
         """Return weights @ table^2: (features,)."""
         weighted = weights[self._rows()] * self._values.square()
-        return torch.zeros(self.features).index_add_(0, self._columns, weighted)
+        return torch.zeros(self.features, dtype=torch.float32).index_add_(
+            0, self._columns, weighted
+        )
 
     def reweighted(self, weight: Tensor) -> None:
         """Multiply each feature with its weight, in place."""

@@ -8,7 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import _check_sample_weight, check_X_y, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_array,
+    check_X_y,
+    validate_data,
+)
 
 MISSING = ("refuse", "median")
 
@@ -30,9 +35,11 @@ def checked_table(estimator: BaseEstimator, table: Any, *, missing: str) -> Any:
             unless they are filled in, missing, or has other features than the fitted ones.
     """
     content, names = _without_annotation(table)
-    if names is not None:
+    if names is None:
+        checked = validate_data(estimator, content, reset=False, **_ACCEPTED)
+    else:
         _check_names(estimator, names)
-    checked = validate_data(estimator, content, reset=False, **_ACCEPTED)
+        checked = check_array(content, estimator=estimator, **_ACCEPTED)
     return _whole(checked, missing)
 
 
@@ -74,6 +81,11 @@ def _without_annotation(table: Any) -> tuple[Any, npt.NDArray[Any] | None]:
 def _check_names(estimator: Any, names: npt.NDArray[Any]) -> None:
     fitted = getattr(estimator, "feature_names_in_", None)
     if fitted is None:
+        if len(names) != estimator.n_features_in_:
+            raise ValueError(
+                f"`X` must have {estimator.n_features_in_} features, those that the estimator was "
+                f"fitted on; it has {len(names)}"
+            )
         return
     if len(fitted) != len(names) or (fitted != names).any():
         strange = sorted(set(names) ^ set(fitted))[:3]

@@ -139,5 +139,5 @@ def _hidden_dropout(
 ) -> Tensor | None:
     if share == 0:
         return None
-    ones = torch.ones(batch, ensemble.members, ensemble.hidden)
+    ones = torch.ones(batch, ensemble.members, ensemble.hidden, dtype=torch.float32)
     return drop_inputs(ones, share, generator)
