@@ -10,10 +10,11 @@ from . import classic, networks
 
 EXPLORED = (  # what the search compared, one change of the shipped classifier each
     ("one member", {"n_estimators": 1}),
-    ("8 members", {"n_estimators": 8}),
-    ("10 members", {"n_estimators": 10}),
-    ("evolution: gradient", {"evolution": "gradient"}),
+    ("4 members", {"n_estimators": 4}),
+    ("16 members", {"n_estimators": 16}),
+    ("no evolution", {"evolution": None}),
     ("evolution: SET", {"evolution": "set"}),
+    ("10 % replaced, not 30 %", {"recipe": {"fraction": 0.1}}),
     ("2000 hidden units", {"hidden_units": 2000}),
     ("500 hidden units", {"hidden_units": 500}),
     ("epsilon 2", {"epsilon": 2.0}),
@@ -69,8 +70,8 @@ METHODS = {
     for method in (
         Method(SHIPPED, networks.fit_estimator),
         Method(ONE, networks.fit_estimator, {"n_estimators": 1}),
-        Method("with growth by gradient", networks.fit_estimator, {"evolution": "gradient"}),
-        Method("with SET", networks.fit_estimator, {"evolution": "set"}),
+        Method("the same, grown at random", networks.fit_estimator, {"evolution": "set"}),
+        Method("the same, static", networks.fit_estimator, {"evolution": None}),
         Method("SET as in its paper", networks.fit_set_paper, {"hidden": [1000] * 3, "epochs": 50}),
         Method(DENSE, networks.fit_dense),
         Method("masked twin", networks.fit_masked, only=("colon", "GLIOMA", "lung_small")),

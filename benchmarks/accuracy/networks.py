@@ -28,7 +28,8 @@ def fit_estimator(features: Array, labels: Array, seed: int, **settings: Any) ->
 
 def fit_dense(features: Array, labels: Array, seed: int, **settings: Any) -> Prediction:
     """Fit the classifier with dense first layers: the same recipe, members and hidden units."""
-    classifier = DenseClassifier(random_state=seed, **settings).fit(features, labels)
+    classifier = DenseClassifier(random_state=seed, evolution=None, **settings)
+    classifier.fit(features, labels)
     return Prediction(classifier.predict, classifier.n_weights_)
 
 

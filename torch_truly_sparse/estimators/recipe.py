@@ -51,7 +51,7 @@ class Recipe:
     fraction: float = 0.3
     evolve_every: int = 5
     evolve_until: float = 0.75
-    temperature: float = 0.5
+    temperature: float = 0.3
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:

@@ -60,7 +60,7 @@ class TrulySparseRegressor(RegressorMixin, TrulySparseEstimator):  # type: ignor
         *,
         hidden_units: int = 1000,
         epsilon: float = 5.0,
-        evolution: str | None = None,
+        evolution: str | None = "gradient",
         max_epochs: int = 60,
         batch_size: int | str = "auto",
         learning_rate: float = 0.003,
