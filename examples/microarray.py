@@ -1,4 +1,4 @@
-"""Learn from few samples with thousands of features: truly sparse, masked, dense and classic.
+"""Learn from few samples with thousands of features: truly sparse, dense and classic.
 
     python microarray.py                                    # made-up data, nothing to download
     python microarray.py colon.mat leukemia.mat --splits 5  # your own: .mat, .npz or .csv
@@ -6,14 +6,18 @@
 
 Compared on the same stratified splits, with the same seeds:
 
-- a truly sparse MLP whose topology evolves (SET): it holds its nonzero weights and nothing else,
-- its masked-dense twin: the same topologies, weights and batches, as dense matrices times a mask,
+- the truly sparse classifier of `torch_truly_sparse.estimators`, as it is: no scaling, no tuning,
+- a truly sparse MLP trained by SET with the settings of its paper,
+- its masked-dense twin: the same topologies, weights and batches, as dense matrices times a mask
+  (only where `--methods` names it: it takes longer than all others together),
 - a dense MLP of the same shape,
 - the classic way: select features, then fit a linear SVM, all chosen inside the training part,
 - a linear SVM on all features.
 
 For each it prints the accuracy after the last epoch, the weights, the training seconds per epoch
-and the memory that the training added at its peak; a picture and a JSON file go to `--output`.
+and the memory that the training added at its peak. Pictures go to `--output` (accuracy by split,
+who was taken for whom, the features that decided; learning and cost of the networks), and a JSON
+file with every figure.
 Press Ctrl-C at any time: what is done is kept, and the same command goes on from there.
 
 The training loop is in `microarray_study/training.py`.
@@ -147,6 +151,9 @@ def draw(every: list[Results], folder: Path) -> None:
 
     for results in every:
         print(f"Picture: {picture.draw_data_set(results, results.path.with_suffix('.png'))}")
+        if set(results.by_method()) & set(NETWORKS):
+            path = results.path.with_name(f"{results.path.stem}_networks.png")
+            print(f"Picture: {picture.draw_networks(results, path)}")
     if len(every) > 1:
         print(f"Picture: {picture.draw_overview(every, folder / 'overview.png')}")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from microarray_study.data_set import DataSet, make_data_set
 from microarray_study.errors import InputError, RunError
-from microarray_study.picture import draw_data_set, draw_overview
+from microarray_study.picture import draw_data_set, draw_networks, draw_overview
 from microarray_study.results import Results, Run, load_results, open_results
-from microarray_study.settings import METHODS, NETWORKS, Settings
+from microarray_study.settings import CLASSIC, METHODS, NETWORKS, Settings
 from microarray_study.table import markdown_tables, text_table
 from processes import run_python
 
@@ -40,7 +40,10 @@ def run(split: int, method: str, accuracy: float = 0.75) -> Run:
         test_accuracy=[0.5, accuracy] if network else [],
         epoch_seconds=[0.5, 0.5] if network else [],
         evolution={"evolutions": 1, "replaced": 300} if method in ("sparse", "masked") else None,
-        chosen=None if network else {"C": 0.1},
+        chosen={"C": 0.1} if method in CLASSIC else None,
+        truth=[0, 1, 1, 1] if method == "classifier" else [],
+        predicted=[0, 0, 1, 1] if method == "classifier" else [],
+        top_features=[["BRCA1", 0.4, 1.0], ["TP53", 0.1, 0.5]] if method == "classifier" else [],
     )
 
 
@@ -151,9 +154,9 @@ def test_the_markdown_has_a_line_for_each_data_set_and_each_network(tmp_path):
     every = [results_in(tmp_path, name) for name in ("colon", "nci9")]
     accuracies, costs = markdown_tables(every).split("\n\n")
     assert len(accuracies.splitlines()) == 2 + len(every)
-    assert len(costs.splitlines()) == 2 + len(every) * len(NETWORKS)
+    assert len(costs.splitlines()) == 2 + len(every) * (len(METHODS) - len(CLASSIC))
     assert "| nci9 | 6 x 4 | 2 | 0.688 ± 0.088 |" in accuracies
-    assert "| colon | truly sparse MLP, SET | 1,000 | 1,000 | 0.500 | 7.0 |" in costs
+    assert "| colon | MLP trained by SET | 1,000 | 1,000 | 0.500 | 7.0 |" in costs
     for table in (accuracies, costs):
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
@@ -170,6 +173,7 @@ def test_a_picture_is_drawn_of_whatever_there_is(tmp_path, methods, splits):
         every.append(results)
     for path in (
         draw_data_set(every[0], tmp_path / "one.png"),
+        *([draw_networks(every[0], tmp_path / "two.png")] if "sparse" in methods else []),
         draw_overview(every, tmp_path / "all.png"),
     ):
         assert path.read_bytes().startswith(b"\x89PNG")

@@ -46,7 +46,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(folder: Path, *more: str) -> list[str]:
-    return [str(folder / "tissue.npz"), "--output", str(folder / "out"), *SMALL, *more]
+    start = [str(folder / "tissue.npz"), "--output", str(folder / "out")]
+    return [*start, "--methods", ",".join(METHODS), *SMALL, *more]
 
 
 def results_of(folder: Path) -> Results:
@@ -61,7 +62,16 @@ def test_every_method_ran(finished):
     assert [(run.split, run.method) for run in results.runs] == [(1, m) for m in METHODS]
     assert results.settings["hidden"] == [60, 40]
     assert results.environment["torch"].startswith(torch.__version__.split("+")[0])
-    assert (finished / "out" / "tissue.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("tissue.png", "tissue_networks.png"):
+        assert (finished / "out" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_classifier_says_whom_it_took_for_whom_and_by_which_features(finished):
+    (run,) = results_of(finished).by_method()["classifier"]
+    right = [a == b for a, b in zip(run.truth, run.predicted, strict=True)]
+    assert run.accuracy == sum(right) / len(right) > 0.7
+    names = [name for name, _, _ in run.top_features[:5]]
+    assert len({int(name.removeprefix("feature ")) for name in names} & set(range(1, 11))) >= 4
 
 
 def test_the_figures_of_a_run_are_whole(finished):
@@ -95,7 +105,7 @@ def test_the_twins_take_the_same_way(finished):
 def test_a_second_call_does_nothing_again(finished, capsys):
     before = (finished / "out" / "tissue.json").read_bytes()
     assert microarray.main(command(finished, "--splits", "1")) == 0
-    assert "Done already: 5 of 5 runs" in capsys.readouterr().out
+    assert "Done already: 6 of 6 runs" in capsys.readouterr().out
     assert (finished / "out" / "tissue.json").read_bytes() == before
 
 
@@ -103,7 +113,7 @@ def test_a_split_may_be_added(finished, tmp_path):
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     assert microarray.main(command(tmp_path, "--splits", "2", "--methods", "svm")) == 0
     assert [run.split for run in results_of(tmp_path).by_method()["svm"]] == [1, 2]
-    assert results_of(tmp_path).runs[:5] == results_of(finished).runs
+    assert results_of(tmp_path).runs[:6] == results_of(finished).runs
 
 
 def test_another_setting_is_refused(finished, capsys):
@@ -168,7 +178,7 @@ def test_a_wrong_input_is_one_line_and_status_2(arguments, message, capsys, monk
         (["--epsilon", "-1"], "--epsilon: must be above 0, got '-1'"),
         (["--fraction", "1.5"], "--fraction: must be above 0 and at most 1, got '1.5'"),
         (["--hidden", "100,,100"], "--hidden: must be a whole number of at least 1, got ''"),
-        (["--methods", "sparse,forest"], "--methods: must be among sparse, .* got 'forest'"),
+        (["--methods", "sparse,forest"], "--methods: must be among classifier, .* got 'forest'"),
     ],
 )
 def test_a_wrong_option_says_what_is_expected(arguments, message, capsys):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from microarray_study.settings import METHODS, Settings
+from microarray_study.settings import DEFAULT_METHODS, METHODS, Settings
 
 OUTPUT = Path("results/microarray")
 SPLITS = 3
@@ -28,9 +28,9 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
     add(
         "--methods",
         type=some_of(METHODS),
-        default=list(METHODS),
+        default=list(DEFAULT_METHODS),
         metavar="LIST",
-        help=f"which to compare, separated by commas (default: {','.join(METHODS)})",
+        help=f"which to compare: {','.join(METHODS)} (default: all but masked)",
     )
     setting = parser.add_argument_group("settings of the networks, the same for every data set")
     add = setting.add_argument
@@ -62,7 +62,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
     """Return the default settings, changed where the command line gives other values."""
     given = ("epochs", "batch_size", "lr", "epsilon", "fraction", "hidden", "seed", "threads")
     said = {name: getattr(options, name) for name in given if getattr(options, name) is not None}
-    quick = {"epochs": QUICK_EPOCHS} if options.quick else {}
+    epochs = {"epochs": QUICK_EPOCHS, "classifier_epochs": QUICK_EPOCHS}
+    quick = epochs if options.quick else {}
     return replace(Settings(), **(quick | said))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,11 @@ class DataSet:
     features: Features
     labels: Labels
     classes: tuple[str, ...]
+    feature_names: tuple[str, ...] = ()  # empty: the source has none
+
+    def name_of(self, feature: int) -> str:
+        """Return the name of a feature: that of the source, or its number, from 1."""
+        return self.feature_names[feature] if self.feature_names else f"feature {feature + 1}"
 
     @property
     def class_sizes(self) -> dict[str, int]:
@@ -45,7 +51,9 @@ class DataSet:
         return f"{samples} samples x {features:,} features, {len(self.classes)} classes ({sizes})"
 
 
-def make_data_set(name: str, source: str, features: Any, labels: Any) -> DataSet:
+def make_data_set(
+    name: str, source: str, features: Any, labels: Any, feature_names: Sequence[str] = ()
+) -> DataSet:
     """Check features and labels and make a data set of them; `InputError` if one is wrong."""
     checked = _check_features(np.asarray(features), source)
     numbers, classes = _class_numbers(_one_column(np.asarray(labels), source), source)
@@ -55,7 +63,7 @@ def make_data_set(name: str, source: str, features: Any, labels: Any) -> DataSet
             f"{source}: X has {len(checked)} samples (rows) but there are {len(numbers)} labels; "
             f"there must be one label for each sample{hint}"
         )
-    data = DataSet(name, source, checked, numbers, classes)
+    data = DataSet(name, source, checked, numbers, classes, tuple(feature_names))
     if len(classes) < 2:
         only = classes[0] if classes else "none"
         raise InputError(f"{source}: there must be at least 2 classes, got only {only!r}")

@@ -1,4 +1,4 @@
-"""Draws results: accuracy, learning, cost."""
+"""Draws results: accuracy, confusion, features; learning and cost of the networks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
+from microarray_study import classifier_picture as classifier
 from microarray_study.results import Results, Run, mean_and_deviation
 from microarray_study.settings import METHODS, NETWORKS
 from microarray_study.table import epoch_seconds, median, peak_mb, stored
 
 # Okabe and Ito's palette: told apart by colour-blind readers too, and in grey.
 COLOURS = {
-    "sparse": "#0072B2",
+    "classifier": "#0072B2",
+    "sparse": "#CC79A7",
     "masked": "#56B4E9",
     "dense": "#D55E00",
     "two_phase": "#009E73",
@@ -51,26 +53,46 @@ COSTS: tuple[tuple[str, Callable[[Run], float | None], Callable[[float], str]], 
 
 
 def draw_data_set(results: Results, path: Path) -> Path:
-    """Draw one data set: accuracies, learning curves, costs. Returns `path`."""
+    """Draw one data set: accuracies and, of the classifier, confusions and features.
+
+    Returns `path`.
+    """
+    with plt.rc_context(STYLE):
+        runs = [run for run in results.by_method().get("classifier", []) if run.predicted]
+        classes = list(results.data_set["classes"])
+        figure = plt.figure(figsize=(13 if runs else 7, 4.6), layout="constrained")
+        columns = figure.add_gridspec(1, 3 if runs else 1, wspace=0.06)
+        _accuracies(figure.add_subplot(columns[0, 0]), results)
+        if runs:
+            classifier.draw_confusion(figure.add_subplot(columns[0, 1]), runs, classes)
+            classifier.draw_top_features(figure.add_subplot(columns[0, 2]), runs)
+        _title(figure, results)
+        return _save(figure, path)
+
+
+def draw_networks(results: Results, path: Path) -> Path:
+    """Draw the learning curves and the costs of the networks of one data set. Returns `path`."""
     with plt.rc_context(STYLE):
         networks = {m: runs for m, runs in results.by_method().items() if m in NETWORKS}
-        figure = plt.figure(figsize=(13 if networks else 7, 4.6), layout="constrained")
-        columns = figure.add_gridspec(2, 3 if networks else 1, wspace=0.06)
-        _accuracies(figure.add_subplot(columns[:, 0]), results)
-        if networks:
-            above, below = figure.add_subplot(columns[0, 1]), figure.add_subplot(columns[1, 1])
-            _curves(above, below, networks)
-            _costs(figure.add_subplot(columns[:, 2]), networks)
-        about = results.data_set
-        figure.suptitle(
-            f"{about['name']}: {about['samples']} samples, {about['features']:,} features, "
-            f"{len(about['classes'])} classes",
-            x=0.01,
-            ha="left",
-            fontsize=14,
-            fontweight="bold",
-        )
+        figure = plt.figure(figsize=(9, 4.6), layout="constrained")
+        columns = figure.add_gridspec(2, 2, wspace=0.06)
+        above, below = figure.add_subplot(columns[0, 0]), figure.add_subplot(columns[1, 0])
+        _curves(above, below, networks)
+        _costs(figure.add_subplot(columns[:, 1]), networks)
+        _title(figure, results)
         return _save(figure, path)
+
+
+def _title(figure: Figure, results: Results) -> None:
+    about = results.data_set
+    figure.suptitle(
+        f"{about['name']}: {about['samples']} samples, {about['features']:,} features, "
+        f"{len(about['classes'])} classes",
+        x=0.01,
+        ha="left",
+        fontsize=14,
+        fontweight="bold",
+    )
 
 
 def draw_overview(every: list[Results], path: Path) -> Path:

@@ -28,10 +28,14 @@ def read(path: Path, label: str | None = None) -> DataSet:
     if not path.is_file():
         raise InputError(f"{path}: {'is not a file' if path.exists() else 'there is no such file'}")
     try:
-        features, labels = _read_csv(path, label) if kind == ".csv" else readers[kind](path)
+        names: list[str] = []
+        if kind == ".csv":
+            features, labels, names = _read_csv(path, label)
+        else:
+            features, labels = readers[kind](path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return make_data_set(path.stem, path.name, features, labels)
+    return make_data_set(path.stem, path.name, features, labels, names)
 
 
 def _read_mat(path: Path) -> tuple[Any, Any]:
@@ -96,7 +100,10 @@ def _pick(path: Path, content: dict[str, Any]) -> tuple[Any, Any]:
     return found["X"], found["Y"]
 
 
-def _read_csv(path: Path, label: str | None) -> tuple[npt.NDArray[np.float64], list[str]]:
+def _read_csv(
+    path: Path, label: str | None
+) -> tuple[npt.NDArray[np.float64], list[str], list[str]]:
+    """Return the features, the labels, and the names of the features where a header has them."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = [(n, row) for n, row in enumerate(csv.reader(file), start=1) if any(row)]
@@ -117,7 +124,8 @@ def _read_csv(path: Path, label: str | None) -> tuple[npt.NDArray[np.float64], l
     if not rows:
         raise InputError(f"{path}: has a header but no samples")
     features = np.array([_numbers(path, line, row, first, column) for line, row in rows])
-    return features, [row[column] for _, row in rows]
+    names = [name.strip() for name in _without(first, column)] if has_header else []
+    return features, [row[column] for _, row in rows], names
 
 
 def _label_column(path: Path, header: list[str], label: str | None) -> int:

@@ -20,8 +20,9 @@ SCHEMA = 1
 class Run:
     """One method on one split of one data set.
 
-    `accuracy` is that of the last epoch. The three lists have an entry for each epoch and are empty
-    for what is not trained in epochs; `seconds` is all of the training, tests left out.
+    `accuracy` is that of the last epoch. The three lists of epochs are empty for what is not
+    trained in epochs here; `seconds` is all of the training, tests left out. `top_features` holds
+    the name, the importance and the selection frequency of the features that a method ranks first.
     """
 
     split: int  # from 1
@@ -39,6 +40,9 @@ class Run:
     epoch_seconds: list[float] = field(default_factory=list)
     evolution: dict[str, int] | None = None
     chosen: dict[str, float] | None = None
+    truth: list[int] = field(default_factory=list)  # class of each test sample
+    predicted: list[int] = field(default_factory=list)
+    top_features: list[list[Any]] = field(default_factory=list)
 
 
 @dataclass

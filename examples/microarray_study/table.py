@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable
 
 from microarray_study.results import Results, Run, mean_and_deviation
-from microarray_study.settings import METHODS, NETWORKS
+from microarray_study.settings import CLASSIC, METHODS
 
 MB = 1_000_000
 
@@ -35,7 +35,7 @@ def markdown_tables(all_results: list[Results]) -> str:
     present = {method for results in all_results for method in results.by_method()}
     methods = [method for method in METHODS if method in present]
     accuracies = [["data set", "samples x features", "classes", *(METHODS[m] for m in methods)]]
-    costs = [["data set", "network", "weights", "stored", "s/epoch", "peak MB"]]
+    costs = [["data set", "method", "weights", "stored", "s/epoch", "peak MB"]]
     for results in all_results:
         by_method, about = results.by_method(), results.data_set
         name = about["name"]
@@ -43,7 +43,7 @@ def markdown_tables(all_results: list[Results]) -> str:
         cells = [accuracy(by_method[m]) if m in by_method else "" for m in methods]
         accuracies.append([name, size, str(len(about["classes"])), *cells])
         for method, runs in by_method.items():
-            if method in NETWORKS:
+            if method not in CLASSIC:
                 costs.append(
                     [
                         name,

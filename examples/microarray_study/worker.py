@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from microarray_study.data_set import DataSet
 from microarray_study.measuring import PeakMemory
 from microarray_study.results import Run
-from microarray_study.settings import NETWORKS, Settings
+from microarray_study.settings import ESTIMATORS, NETWORKS, Settings
 from microarray_study.splits import Parts, standardise, stratified_split
 
 if TYPE_CHECKING:
     import torch
+
+TOP = 50  # features whose names are kept
 
 Report = Callable[[dict[str, float]], None]
 
@@ -37,7 +39,51 @@ class Job:
 
 def run_job(job: Job, report: Report) -> Run:
     """Do a job in this process."""
+    if job.method in ESTIMATORS:
+        return _run_estimator(job)
     return _run_network(job, report) if job.method in NETWORKS else _run_classic(job)
+
+
+def _run_estimator(job: Job) -> Run:
+    """Fit the truly sparse classifier on the training part, as it is, and test it."""
+    import torch
+
+    from torch_truly_sparse.estimators import TrulySparseClassifier, rank_features
+
+    settings, data = job.settings, job.data
+    torch.set_num_threads(settings.threads)
+    split = stratified_split(data.labels, settings.test_fraction, job.seed)
+    features, labels = data.features[split.train], data.labels[split.train]
+    tiny = TrulySparseClassifier(1, hidden_units=32, max_epochs=6, random_state=0)
+    tiny.fit(features[:, :64], labels)  # loads what torch loads on first use
+    with PeakMemory() as memory:
+        started = time.perf_counter()
+        classifier = TrulySparseClassifier(
+            max_epochs=settings.classifier_epochs, random_state=job.seed
+        ).fit(features, labels)
+        seconds = time.perf_counter() - started
+    predicted, truth = classifier.predict(data.features[split.test]), data.labels[split.test]
+    ranking = rank_features(classifier)
+    return Run(
+        split=job.split,
+        method=job.method,
+        seed=job.seed,
+        accuracy=float((predicted == truth).mean()),
+        test_samples=len(truth),
+        weights=classifier.n_weights_,
+        stored_weights=classifier.n_weights_,
+        seconds=seconds,
+        seconds_per_epoch=seconds / classifier.n_iter_,
+        peak_bytes=memory.added_bytes,
+        truth=truth.tolist(),
+        predicted=predicted.tolist(),
+        top_features=[
+            [data.name_of(int(column)), float(importance), float(frequency)]
+            for column, importance, frequency in zip(
+                ranking.columns[:TOP], ranking.importance, ranking.frequency, strict=False
+            )
+        ],
+    )
 
 
 def _run_network(job: Job, report: Report) -> Run:
