@@ -1,7 +1,7 @@
 """Learn from few samples with thousands of features: truly sparse, dense and classic.
 
     python microarray.py                                    # made-up data, nothing to download
-    python microarray.py colon.mat leukemia.mat --splits 5  # your own: .mat, .npz or .csv
+    python microarray.py colon.mat leukemia.mat --splits 5  # your own files
     python microarray.py --markdown results/microarray/*.json
 
 Compared on the same stratified splits, with the same seeds:
@@ -29,14 +29,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from microarray_study import readers
-from microarray_study.command_line import parse, settings_of
+from microarray_study.command_line import parse, reading_of, settings_of
 from microarray_study.data_set import DataSet
 from microarray_study.errors import InputError, RunError
 from microarray_study.fresh_process import run_in_fresh_process
 from microarray_study.generated import generate
 from microarray_study.measuring import environment
 from microarray_study.networks import check_sparse
+from microarray_study.readers import Reading, read
 from microarray_study.results import Results, Run, load_results, open_results
 from microarray_study.settings import METHODS, NETWORKS, Settings
 from microarray_study.table import markdown_tables, text_table
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_markdown(options.files or sorted(options.output.glob("*.json")))
             return 0
         settings = settings_of(options)
-        data_sets = read_all(options.files, options.label, settings)
+        data_sets = read_all(options.files, reading_of(options), settings)
         where = environment()
         every = [
             open_results(options.output, data, settings, where, options.restart)
@@ -165,9 +165,9 @@ def print_markdown(files: list[Path]) -> None:
     print(markdown_tables([load_results(path) for path in files]))
 
 
-def read_all(files: list[Path], label: str | None, settings: Settings) -> list[DataSet]:
+def read_all(files: list[Path], reading: Reading, settings: Settings) -> list[DataSet]:
     """Read every file before anything is trained, or generate data if there is none."""
-    data_sets = [readers.read(path, label) for path in files] or [generate(seed=settings.seed)]
+    data_sets = [read(path, reading) for path in files] or [generate(seed=settings.seed)]
     names = [data.name for data in data_sets]
     for name in names:
         if names.count(name) > 1:
@@ -177,6 +177,8 @@ def read_all(files: list[Path], label: str | None, settings: Settings) -> list[D
     for data in data_sets:
         check_sparse(data.features.shape[1], settings)
         print(f"{data.name}: {data.describe()}")
+        for note in data.notes:
+            print(f"  {note}")
     return data_sets
 
 

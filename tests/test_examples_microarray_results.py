@@ -59,8 +59,11 @@ def test_what_is_written_is_read_back(tmp_path):
     results = results_in(tmp_path)
     again = load_results(tmp_path / "colon.json")
     assert [(r.split, r.method) for r in again.runs] == [(r.split, r.method) for r in results.runs]
-    assert again.runs[0].train_loss == [0.9, 0.123457]
-    assert replace(again.runs[0], train_loss=[]) == replace(results.runs[0], train_loss=[])
+    network = again.by_method()["sparse"][0]
+    assert network.train_loss == [0.9, 0.123457]
+    assert again.by_method()["classifier"][0].top_features[0] == ["BRCA1", 0.4, 1.0]
+    written = results.by_method()["sparse"][0]
+    assert replace(network, train_loss=[]) == replace(written, train_loss=[])
     content = json.loads((tmp_path / "colon.json").read_text())
     assert content["schema"] == 1
     assert content["settings"]["epsilon"] == 20

@@ -192,7 +192,7 @@ def test_options_become_settings():
     options = parse("", ["--quick", "--hidden", "30,20", "--methods", "dense,sparse"])
     assert options.methods == ["sparse", "dense"]
     assert options.splits == 1
-    assert settings_of(options) == Settings(hidden=(30, 20), epochs=3)
+    assert settings_of(options) == Settings(hidden=(30, 20), epochs=3, classifier_epochs=3)
     assert settings_of(parse("", ["--quick", "--epochs", "7"])).epochs == 7
 
 
@@ -211,7 +211,7 @@ def test_a_diverging_training_ends_with_its_reason(tmp_path, capsys):
     np.savez(tmp_path / "tissue.npz", X=data.features, Y=data.labels)
     assert microarray.main([*command(tmp_path), "--lr", "1e30", "--methods", "sparse"]) == 1
     error = capsys.readouterr().err
-    assert "error: tissue, split 1, truly sparse MLP, SET: diverged in epoch" in error
+    assert "error: tissue, split 1, MLP trained by SET: diverged in epoch" in error
     assert "lower --lr" in error
 
 

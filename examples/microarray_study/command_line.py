@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from microarray_study.readers.reading import MISSING, UNLABELLED, Reading
 from microarray_study.settings import DEFAULT_METHODS, METHODS, Settings
 
 OUTPUT = Path("results/microarray")
@@ -22,8 +23,7 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("files", nargs="*", type=Path, metavar="FILE", help=".mat, .npz or .csv; none: generated")
-    add("--label", metavar="NAME", help="column of a .csv with the labels (default: the last)")
+    add("files", nargs="*", type=Path, metavar="FILE", help="tables of samples; none: generated")
     add("--splits", type=whole(1), help=f"how many splits of 2/3 and 1/3 (default: {SPLITS})")
     add(
         "--methods",
@@ -32,6 +32,7 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
         metavar="LIST",
         help=f"which to compare: {','.join(METHODS)} (default: all but masked)",
     )
+    _add_reading(parser)
     setting = parser.add_argument_group("settings of the networks, the same for every data set")
     add = setting.add_argument
     add("--epochs", type=whole(1), help=f"(default: {default.epochs})")
@@ -56,6 +57,59 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
     if options.output is None:
         options.output = OUTPUT.with_name("microarray-quick") if options.quick else OUTPUT
     return options
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "what the files hold",
+        ".csv, .tsv, .txt, .gct, .arff, GEO series matrix (each also .gz), .mat, .npz, .parquet, "
+        ".h5ad; see docs/data_files.md",
+    )
+    add = group.add_argument
+    add(
+        "--label",
+        metavar="NAME",
+        help="column, row, array or annotation that holds the labels; first and last name columns "
+        "without a name (default: found by its name or content, else the last column)",
+    )
+    add("--transpose", action="store_true", help="the rows are genes, the columns are samples")
+    add(
+        "--missing",
+        choices=MISSING,
+        default=MISSING[0],
+        help="what to do about missing values: refuse them, fill in the median of the feature, or "
+        "leave out the features or the samples that have any (default: refuse)",
+    )
+    add(
+        "--unlabelled",
+        choices=UNLABELLED,
+        default=UNLABELLED[0],
+        help="what to do about samples without a label: refuse or drop them (default: refuse)",
+    )
+    add(
+        "--characteristic",
+        metavar="NAME",
+        help="sample characteristic of a GEO series matrix that is the label, such as tissue",
+    )
+    add(
+        "--ignore",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="NAMES",
+        help="columns (with --transpose: rows) to leave out, separated by commas",
+    )
+
+
+def reading_of(options: argparse.Namespace) -> Reading:
+    """Return what the command line says about the files."""
+    return Reading(
+        options.label,
+        options.transpose,
+        options.missing,
+        options.unlabelled,
+        options.characteristic,
+        options.ignore,
+    )
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

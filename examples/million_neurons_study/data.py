@@ -18,7 +18,7 @@ SHIFT = 2.0  # of such a feature, in deviations of its noise
 
 def load(path: Path, label: str | None, settings: Settings) -> tuple[Settings, DataSet]:
     """Read a data set; return it, and the settings with its inputs, classes and samples."""
-    data = readers.read(path, label)
+    data = readers.read(path, readers.Reading(label=label))
     samples, inputs = data.features.shape
     sizes = {"inputs": inputs, "classes": len(data.classes), "samples": samples}
     return replace(settings, **sizes), data
