@@ -58,7 +58,19 @@ class Method:
     version: int = 1
     only: tuple[str, ...] | None = None
 
+    def all_settings(self) -> dict[str, Any]:
+        """Return the settings and, of the estimators, the defaults: a new default is a new run."""
+        if self.fit in ESTIMATORS:
+            return {**networks.default_settings(), **self.settings}
+        return self.settings
 
+
+ESTIMATORS = (
+    networks.fit_estimator,
+    networks.fit_dense,
+    networks.fit_masked,
+    networks.fit_at_density,
+)
 SHIPPED = "truly sparse classifier"
 ONE = "one of its members"
 TWO_PHASE = "selection, linear SVM"

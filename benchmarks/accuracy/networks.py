@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +25,16 @@ def fit_estimator(features: Array, labels: Array, seed: int, **settings: Any) ->
     classifier = TrulySparseClassifier(random_state=seed, recipe=recipe, **settings)
     classifier.fit(features, labels)
     return Prediction(classifier.predict, classifier.n_weights_)
+
+
+def default_settings() -> dict[str, Any]:
+    """Return what decides the classifier's predictions where no setting says otherwise."""
+    settings = TrulySparseClassifier().get_params()
+    for name in ("random_state", "n_jobs", "verbose"):
+        del settings[name]
+    recipe = asdict(Recipe())
+    del recipe["temperature"]  # of probabilities alone
+    return {**settings, "default_recipe": recipe}
 
 
 def fit_dense(features: Array, labels: Array, seed: int, **settings: Any) -> Prediction:

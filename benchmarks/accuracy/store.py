@@ -39,7 +39,8 @@ class Run:
 def key_of(fingerprint: str, split: int, method: Method) -> str:
     """Return what tells a run from all others: data, split, and all that the method is given."""
     return json.dumps(
-        [fingerprint, split, method.fit.__name__, method.settings, method.version], sort_keys=True
+        [fingerprint, split, method.fit.__name__, method.all_settings(), method.version],
+        sort_keys=True,
     )
 
 

@@ -1,0 +1,158 @@
+"""The accuracy campaign: nothing twice, nothing lost, no test sample in a fit, right statistics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from benchmarks.accuracy import classic, networks
+from benchmarks.accuracy.campaign import balanced_accuracy, run_all, run_one
+from benchmarks.accuracy.command_line import main
+from benchmarks.accuracy.comparing import (
+    corrected_t_test,
+    mean_ranks,
+    nemenyi_distance,
+    wilcoxon,
+)
+from benchmarks.accuracy.data_sets import DataSet, splits
+from benchmarks.accuracy.methods import METHODS, SHIPPED, SVM, TWO_PHASE, Method
+from benchmarks.accuracy.store import Store, key_of
+from scipy import io
+
+QUICK = {"n_estimators": 2, "hidden_units": 20, "max_epochs": 2}
+
+
+def data_set(name="colon", samples=40, features=30):
+    rng = np.random.default_rng(0)
+    labels = np.arange(samples) % 2
+    table = rng.normal(size=(samples, features)).astype(np.float32)
+    table[:, :6] += 1.5 * labels[:, None]
+    return DataSet(name, table, labels)
+
+
+def test_every_sample_is_tested_once_in_each_repeat():
+    data = data_set()
+    every = list(splits(data))
+    assert [split.number for split in every] == list(range(25))
+    for repeat in range(5):
+        tested = np.concatenate([s.test for s in every[5 * repeat : 5 * repeat + 5]])
+        assert sorted(tested) == list(range(40))
+    for split in every:
+        assert not set(split.train) & set(split.test)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS.values() if m.name != "masked twin"])
+def test_no_method_sees_the_test_samples(method):
+    """Test samples of other values change no prediction for the others of the test part."""
+    settings = {"hidden": [20], "epochs": 1} if method.fit is networks.fit_set_paper else {}
+    if method.fit in (networks.fit_estimator, networks.fit_dense):
+        settings = method.settings | QUICK
+    method = replace(method, settings=settings)
+    data = data_set()
+    split = next(splits(data))
+    fitted = [
+        method.fit(table[split.train], data.labels[split.train], 0, **method.settings)
+        for table in (data.features, np.where(np.isin(np.arange(40), split.test)[:, None], np.nan,
+                                              data.features))
+    ]  # fmt: skip
+    first, second = (one.predict(data.features[split.test]) for one in fitted)
+    np.testing.assert_array_equal(first, second)
+    assert fitted[0].weights > 0
+
+
+@pytest.mark.parametrize("fit", [classic.fit_svm, classic.fit_two_phase, classic.fit_ridge])
+def test_a_class_of_one_training_sample_does_no_harm(fit):
+    rng = np.random.default_rng(0)
+    labels = np.array([0] * 12 + [1] * 12 + [2])
+    table = rng.normal(size=(25, 40)) + 2 * np.eye(3)[labels] @ rng.normal(size=(3, 40))
+    assert (fit(table, labels, 0).predict(table) == labels).mean() > 0.8
+
+
+def test_a_run_is_never_done_twice_and_a_broken_end_is_repaired(tmp_path):
+    data = data_set()
+    calls = []
+
+    def fit(features, labels, seed):
+        calls.append(seed)
+        return classic.Prediction(lambda table: np.zeros(len(table), int), 1)
+
+    method = Method("constant", fit)
+    path = tmp_path / "runs.jsonl"
+    assert run_all([data], [method], 3, Store(path), lambda line: None) == 3
+    whole = path.read_text()
+    path.write_text(whole[:-20])  # killed while it wrote the last line
+    assert run_all([data], [method], 3, Store(path), lambda line: None) == 1
+    assert calls == [0, 1, 2, 2]
+    assert run_all([data], [method], 3, Store(path), lambda line: None) == 0
+    assert len(Store(path).of("colon", method)) == 3
+
+
+def test_a_spoilt_line_is_named(tmp_path):
+    (tmp_path / "runs.jsonl").write_text("{}\n{}\n")
+    with pytest.raises(ValueError, match="line 1: is no run"):
+        Store(tmp_path / "runs.jsonl")
+
+
+def test_the_key_follows_settings_and_defaults(monkeypatch):
+    shipped = METHODS[SHIPPED]
+    key = key_of("f", 0, shipped)
+    assert key != key_of("f", 1, shipped)
+    assert key != key_of("g", 0, shipped)
+    assert key != key_of("f", 0, replace(shipped, settings={"epsilon": 4.0}))
+    assert key != key_of("f", 0, replace(shipped, version=2))
+    same = networks.default_settings() | {"max_epochs": 61}
+    monkeypatch.setattr(networks, "default_settings", lambda: same)
+    assert key != key_of("f", 0, shipped), "a new default must be a new run"
+
+
+def test_the_masked_twin_and_the_classifier_predict_the_same():
+    data = data_set()
+    split = next(splits(data))
+    ours = Method("a", networks.fit_estimator, QUICK)
+    masked = Method("b", networks.fit_masked, QUICK)
+    first, second = (run_one(data, split, method) for method in (ours, masked))
+    assert first.accuracy == second.accuracy
+    assert first.weights == second.weights
+
+
+def test_a_command_makes_page_and_pictures(tmp_path, capsys):
+    data = data_set()
+    io.savemat(tmp_path / "colon.mat", {"X": data.features, "Y": data.labels[:, None]})
+    start = ["small", "--data", str(tmp_path), "--output", str(tmp_path / "out")]
+    chosen = ["--sets", "colon", "--splits", "2", "--methods", f"{TWO_PHASE};{SVM}"]
+    assert main([*start, *chosen]) == 0
+    assert "wrote" in capsys.readouterr().out
+    assert "| selection, linear SVM" in (tmp_path / "out" / "small.md").read_text()
+    assert main([*start, "--methods", "magic;"]) == 2
+    assert "must be among" in capsys.readouterr().err
+    assert main(["larger", "--output", str(tmp_path / "none"), "--report"]) == 2
+    assert "no runs yet" in capsys.readouterr().err
+
+
+def test_balanced_accuracy_is_the_mean_over_classes():
+    truth, predicted = np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1])
+    assert balanced_accuracy(truth, predicted) == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_the_corrected_t_test_agrees_with_a_calculation_by_hand():
+    """Differences .1, .2, .3, .2, .2: mean .2, variance .005, t = .2 / sqrt((1/5 + 1/4) .005)."""
+    found = corrected_t_test([0.6, 0.8, 0.9, 0.7, 0.9], [0.5, 0.6, 0.6, 0.5, 0.7])
+    assert found.mean == pytest.approx(0.2)
+    # t = 4.216 with 4 degrees of freedom: two-sided p of Student's table
+    assert found.p == pytest.approx(0.01353, abs=2e-4)
+    assert found.verdict == "win"
+    assert corrected_t_test([0.5, 0.5], [0.5, 0.5]).verdict == "tie"
+    with pytest.raises(ValueError, match="same splits"):
+        corrected_t_test([0.5], [0.5, 0.6])
+
+
+def test_ranks_and_their_critical_distance_agree_with_demsar():
+    assert mean_ranks([[0.9, 0.8, 0.8], [0.7, 0.9, 0.6]]) == [1.5, 1.75, 2.75]
+    # Demsar 2006, section 3.2.2: four methods, fourteen data sets, q = 2.569
+    assert nemenyi_distance(4, 14) == pytest.approx(1.25, abs=0.01)
+    assert wilcoxon([1, 1], [1, 1]) == 1.0
+    assert wilcoxon(np.arange(1, 11), np.zeros(10)) == pytest.approx(2 / 2**10)
