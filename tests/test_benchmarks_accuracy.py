@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("sklearn")
 
+from scipy import io
+
 from benchmarks.accuracy import classic, networks
 from benchmarks.accuracy.campaign import balanced_accuracy, run_all, run_one
 from benchmarks.accuracy.command_line import main
@@ -21,7 +23,6 @@ from benchmarks.accuracy.comparing import (
 from benchmarks.accuracy.data_sets import DataSet, splits
 from benchmarks.accuracy.methods import METHODS, SHIPPED, SVM, TWO_PHASE, Method
 from benchmarks.accuracy.store import Store, key_of
-from scipy import io
 
 QUICK = {"n_estimators": 2, "hidden_units": 20, "max_epochs": 2}
 

@@ -65,6 +65,9 @@ def private_paths(text: str) -> Iterator[str]:
     for match in _PATH.finditer(text):
         thing: object = tts
         for name in match[1][1:].split("."):
+            if thing is tts and f"{PACKAGE}.{name}" in MODULES:
+                thing = MODULES[f"{PACKAGE}.{name}"]  # public, though the face does not import it
+                continue
             if isinstance(thing, ModuleType):
                 if name not in public_names(thing):
                     yield match[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,10 +39,8 @@ class Run:
 
 def key_of(fingerprint: str, split: int, method: Method) -> str:
     """Return what tells a run from all others: data, split, and all that the method is given."""
-    return json.dumps(
-        [fingerprint, split, method.fit.__name__, method.all_settings(), method.version],
-        sort_keys=True,
-    )
+    parts = [fingerprint, split, method.fit.__name__, method.all_settings(), method.version]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
 
 
 class Store:
