@@ -90,7 +90,7 @@ def leave_out_genes(
 
 def _has_header(layout: Layout) -> bool:
     first, rows = layout.first, layout.rows
-    if rows and len(first) == len(rows[0]) - 1:
+    if layout.width > len(first):
         return True
     cells = first[1:]
     if any(as_number(cell, layout.decimal) is None for cell in cells):
@@ -115,7 +115,7 @@ def _gene_columns(layout: Layout) -> list[int]:
             and len(set(cells)) == len(cells)
             and layout.has_header
         )
-        short = column == 0 and len(layout.first) == layout.width - 1
+        short = column == 0 and layout.width > len(layout.first)
         if not (text or ids or short):
             break
         columns.append(column)

@@ -46,8 +46,7 @@ class Layout:
     @property
     def width(self) -> int:
         """The number of cells of a line of numbers."""
-        shortened = self.rows and len(self.rows[0]) == len(self.first) + 1
-        return len(self.first) + 1 if shortened else len(self.first)
+        return len(self.first) + _leaves_out_a_name(self.first, self.rows)
 
     @property
     def names(self) -> list[str] | None:
@@ -123,10 +122,15 @@ def with_header(layout: Layout, names: Collection[str]) -> Layout:
     return replace(layout, has_header=named or _is_header(first, rows, layout.decimal))
 
 
+def _leaves_out_a_name(first: list[str], rows: list[list[str]]) -> bool:
+    """Whether the first line has one cell less than all others, as R writes headers."""
+    return bool(rows) and all(len(row) == len(first) + 1 for row in rows)
+
+
 def _is_header(first: list[str], rows: list[list[str]], decimal: str) -> bool:
     if not rows:
         return all(as_number(cell, decimal) is None for cell in first[:-1])
-    if len(first) == len(rows[0]) - 1:
+    if _leaves_out_a_name(first, rows):
         return True
     if plain_name(first[0]) in ID_NAMES and as_number(rows[0][0], decimal) != as_number("nan"):
         return True
