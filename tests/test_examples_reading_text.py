@@ -80,8 +80,8 @@ def test_blocks_of_lines_are_put_together(tmp_path, monkeypatch):
     assert check(tmp_path / "a.csv").sample_names[-1] == "s11"
 
 
-# A second line that is one longer than the first is read as R writes tables: row names unnamed.
-@pytest.mark.parametrize(("place", "change"), [(1, -1), (5, -1), (12, -1), (5, 1), (12, 1)])
+@pytest.mark.parametrize("place", [1, 5, 12])
+@pytest.mark.parametrize("change", [-1, 1])
 def test_a_line_of_another_length_is_refused_with_its_number(tmp_path, place, change):
     lines = frame().to_csv(index=False).splitlines()
     lines[place] = lines[place].partition(",")[2] if change < 0 else "1," + lines[place]
@@ -344,3 +344,30 @@ def test_the_command_tells_what_it_decided(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "12 samples x 4 features, 2 classes (8, 4)" in told
     assert "\n  3 of 48 values are missing: the median" in told
+
+
+def test_lines_without_any_value_are_left_out_and_the_others_keep_their_places(tmp_path):
+    lines = frame().to_csv(index=False).splitlines()
+    (tmp_path / "a.csv").write_text("\n".join([*lines[:5], ",,,,,", "", *lines[5:], ",,,,,"]))
+    assert "2 lines without any value are left out" in check(tmp_path / "a.csv").notes
+    table = frame().assign(sex="f").to_csv(index=False).splitlines()
+    (tmp_path / "b.csv").write_text("\n".join([*table[:5], ",,,,,,", "", *table[5:]]))
+    with pytest.raises(InputError, match=r"line 2, column 7 \('sex'\)"):
+        read(tmp_path / "b.csv", Reading(label="tissue"))
+
+
+def test_a_wide_table_has_the_same_refusals(tmp_path, monkeypatch):
+    monkeypatch.setattr("microarray_study.readers.cells.WIDE", 3)
+    path, values = holed(tmp_path)
+    filled = np.where(np.isnan(values), np.nanmedian(values, axis=0), values)
+    np.testing.assert_allclose(read(path, Reading(missing="median")).features, filled, rtol=1e-6)
+    for separator in ("\t", ";", " "):
+        frame().to_csv(tmp_path / "b.csv", sep=separator, decimal=",", index=False)
+        check(tmp_path / "b.csv")
+    lines = frame().to_csv(index=False).splitlines()
+    (tmp_path / "c.csv").write_text("\n".join([*lines, "1,2,tumor"]))
+    with pytest.raises(InputError, match="line 14: expected 6 cells, as in line 1, got 3"):
+        read(tmp_path / "c.csv")
+    (tmp_path / "c.csv").write_text("\n".join([*lines, "1,2,3,high,5,tumor"] * 2))
+    with pytest.raises(InputError, match=r"line 14, column 4 \('g3'\).*got 'high'"):
+        read(tmp_path / "c.csv")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import warnings
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 import numpy as np
@@ -18,6 +21,9 @@ from microarray_study.readers.raw_table import Columns, as_number, numbers_of
 
 # Cells that are parsed at once. pandas holds about 25 bytes for each of them meanwhile.
 BLOCK = 2**19
+# From this many columns on, the cells of a line are parsed as one column: pandas takes about 50
+# microseconds for each column of each block, which is most of the time if a block has few lines.
+WIDE = 2000
 # How files write "there is no value"; pandas compares exactly.
 MISSING_CELLS = [
     cell
@@ -49,20 +55,30 @@ def read_cells(
         with open_text(layout.path) as text:
             for _ in range(layout.head_lines):
                 text.readline()
-            for block in _blocks(text, layout, texts, left_out, rows):
-                for column in texts:
-                    texts[column].extend(block[column].fillna("").astype(str))
-                blocks.append(_numbers(block, texts))
+            read = _wide_blocks if layout.width >= WIDE else _blocks
+            with np.errstate(over="ignore"):  # beyond float32 is infinite, and refused later
+                blocks.extend(read(text, layout, texts, left_out, rows))
     except (pd.errors.ParserError, ValueError) as error:
         if isinstance(error, InputError | UnicodeError):
             raise
-        raise _explained(layout, texts, left_out, str(error)) from error
+        raise _explained(layout, texts, _lines(layout, left_out, rows), str(error)) from error
     if not blocks:
         raise InputError(f"{layout.path}: has a header but no samples")
     last = texts.get(layout.width - 1)
     if last is None or "" in last:
-        _refuse_uneven(layout, left_out)
+        _refuse_uneven(layout, _lines(layout, left_out, rows))
     values = blocks.pop() if len(blocks) == 1 else np.concatenate(blocks)
+    line_of = _LineOf(layout, left_out, rows)
+    notes = []
+    empty = np.isnan(values[:, -1]) & np.isnan(values).all(axis=1)
+    for cells in texts.values():
+        empty &= np.array(cells) == ""
+    if empty.any():
+        notes = [f"{empty.sum()} lines without any value are left out"]
+        values = values[~empty]
+        for column, cells in texts.items():
+            texts[column] = list(itertools.compress(cells, ~empty))
+        line_of = replace(line_of, kept=tuple(np.flatnonzero(~empty).tolist()))
     textual = set()
     for column, cells in texts.items():
         numbers = numbers_of(cells, layout.decimal)
@@ -70,24 +86,39 @@ def read_cells(
             textual.add(column)
         else:
             values[:, column] = numbers
-    columns = Columns(layout.names, values, texts, frozenset(textual))
-    columns.line_of = lambda row: next(itertools.islice(_lines(layout, left_out), row, None))[0]
-    return columns
+    return Columns(layout.names, values, texts, frozenset(textual), notes=notes, line_of=line_of)
+
+
+@dataclass(frozen=True)
+class _LineOf:
+    """Finds the line of the file that a row of the table stands in."""
+
+    layout: Layout
+    left_out: Collection[int]
+    rows: int | None
+    kept: tuple[int, ...] | None = None
+
+    def __call__(self, row: int) -> int:
+        place = row if self.kept is None else self.kept[row]
+        lines = _lines(self.layout, self.left_out, self.rows)
+        return next(itertools.islice(lines, place, None))[0]
 
 
 def _blocks(
     text: TextIO,
     layout: Layout,
-    texts: Collection[int],
+    texts: dict[int, list[str]],
     left_out: Collection[int],
     rows: int | None,
-) -> Iterator[pd.DataFrame]:
+) -> Iterator[Features]:
+    """Yield the numbers of blocks of lines, NaN in columns of texts; add to the texts."""
     width = layout.width
+    numeric = [column for column in range(width) if column not in texts]
     options: dict[str, Any] = {
         "sep": r"\s+" if layout.delimiter == " " else layout.delimiter,
         "decimal": layout.decimal,
         "header": None,
-        "dtype": {column: np.float32 for column in range(width) if column not in texts},
+        "dtype": dict.fromkeys(numeric, np.float32),
         "converters": dict.fromkeys(texts, str.strip),
         "na_values": MISSING_CELLS,
         "skipinitialspace": True,
@@ -104,32 +135,66 @@ def _blocks(
                 for block in reader:
                     if block.shape[1] != width:
                         raise ValueError(f"expected {width} cells, got {block.shape[1]}")
-                    yield block
+                    for column, cells in texts.items():
+                        cells.extend(block[column].fillna("").astype(str))
+                    values = np.full(block.shape, np.nan, dtype=np.float32)
+                    values[:, numeric] = block[numeric].to_numpy(dtype=np.float32)
+                    yield values
     except pd.errors.EmptyDataError:
         return
 
 
-def _numbers(block: pd.DataFrame, texts: Collection[int]) -> Features:
-    """Return a block as float32; columns of texts are NaN."""
-    values = np.full(block.shape, np.nan, dtype=np.float32)
-    numeric = [column for column in block.columns if column not in texts]
-    values[:, numeric] = block[numeric].to_numpy(dtype=np.float32)
-    return values
-
-
-def _lines(layout: Layout, left_out: Collection[int]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number, from 1, and the cells of each line after the header that is not empty."""
+def _wide_blocks(
+    text: TextIO,
+    layout: Layout,
+    texts: dict[int, list[str]],
+    left_out: Collection[int],
+    rows: int | None,
+) -> Iterator[Features]:
+    """Do what `_blocks` does, for lines of many cells."""
     skipped = set(left_out)
+    lines = (line for number, line in enumerate(text) if number not in skipped and line.strip())
+    for line in itertools.islice(lines, rows):
+        cells = fields(line, layout.delimiter)
+        if len(cells) != layout.width:
+            raise ValueError(f"expected {layout.width} cells, got {len(cells)}")
+        for column, known in texts.items():
+            known.append(cells[column])
+            cells[column] = ""
+        parsed = pd.read_csv(
+            io.StringIO("\n".join(cell or "NA" for cell in cells)),
+            sep="\x1f",  # stands in no cell: each line is one
+            decimal=layout.decimal,
+            header=None,
+            dtype=np.float32,
+            na_values=MISSING_CELLS,
+            skip_blank_lines=False,
+            quoting=csv.QUOTE_NONE,
+            engine="c",
+            low_memory=False,
+        )
+        yield parsed.to_numpy().reshape(1, -1)
+
+
+def _lines(
+    layout: Layout, left_out: Collection[int], rows: int | None
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number, from 1, and the cells of each line that is read and not empty."""
+    skipped = set(left_out)
+    count = 0
     with open_text(layout.path) as text:
         for number, line in enumerate(text, start=1):
             if number <= layout.head_lines or number - layout.head_lines - 1 in skipped:
                 continue
             if line.strip():
+                if count == rows:
+                    return
+                count += 1
                 yield number, fields(line, layout.delimiter)
 
 
-def _refuse_uneven(layout: Layout, left_out: Collection[int]) -> None:
-    for number, cells in _lines(layout, left_out):
+def _refuse_uneven(layout: Layout, lines: Iterator[tuple[int, list[str]]]) -> None:
+    for number, cells in lines:
         if len(cells) != layout.width:
             raise InputError(
                 f"{layout.path}, line {number}: expected {layout.width} cells, as in line "
@@ -138,11 +203,14 @@ def _refuse_uneven(layout: Layout, left_out: Collection[int]) -> None:
 
 
 def _explained(
-    layout: Layout, texts: Collection[int], left_out: Collection[int], error: str
+    layout: Layout,
+    texts: Collection[int],
+    lines: Iterator[tuple[int, list[str]]],
+    error: str,
 ) -> InputError:
     """Find the line and the cell that pandas could not read."""
     names = layout.names
-    for number, cells in _lines(layout, left_out):
+    for number, cells in lines:
         if len(cells) != layout.width:
             return InputError(
                 f"{layout.path}, line {number}: expected {layout.width} cells, as in line "

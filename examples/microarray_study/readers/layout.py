@@ -14,7 +14,8 @@ from microarray_study.readers.open_text import open_text
 from microarray_study.readers.raw_table import as_number
 
 DELIMITERS = {"\t": "tab", ";": "semicolon", ",": "comma", " ": "space"}
-LINES = 12  # looked at before the rest is read
+LINES = 12  # looked at before the rest is read,
+CHARACTERS = 2**20  # or fewer lines, if they are long
 QUOTED = re.compile(r'"[^"]*"')
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
@@ -168,7 +169,7 @@ def _first_lines(text: TextIO) -> tuple[int, list[str]]:
             skipped += 1
         elif line.strip():
             lines.append(line)
-        if len(lines) == LINES:
+        if len(lines) == LINES or (len(lines) > 3 and sum(map(len, lines)) > CHARACTERS):
             break
     return skipped, lines
 
