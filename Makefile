@@ -11,7 +11,7 @@ export TORCH_TRULY_SPARSE_WERROR = 1
 
 .PHONY: demo test sanitize lint types build torch-sparse clean
 
-demo: build  ## Train on generated microarray-like data: truly sparse, masked dense, dense, two-phase
+demo: build  ## Train on generated microarray-like data: truly sparse, dense, two-phase
 	$(BIN)/python examples/microarray.py
 
 test: build  ## Run every test

@@ -84,9 +84,16 @@ def parse(benchmark: Benchmark, arguments: Sequence[str] | None) -> argparse.Nam
         add("--plot", type=Path, metavar="FILE", help="draw a picture too (needs matplotlib)")
     cores = machine.available_cores()
     add(
-        "--threads", type=_count, default=cores, help=f"how many (default: all cores, {cores} here)"
+        "--threads",
+        type=whole_number,
+        default=cores,
+        help=f"how many (default: all cores, {cores} here)",
     )
-    add("--rounds", type=_count, help=f"how often a task is timed (default: {Schedule().rounds})")
+    add(
+        "--rounds",
+        type=whole_number,
+        help=f"how often a task is timed (default: {Schedule().rounds})",
+    )
     add("--seed", type=int, default=0, help="for topologies, weights and batches (default: 0)")
     benchmark.add_arguments(parser)
     options = parser.parse_args(arguments)
@@ -141,7 +148,8 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path | Shape) else value
 
 
-def _count(text: str) -> int:
+def whole_number(text: str) -> int:
+    """Read a whole number of at least 1, an option of the command line."""
     try:
         value = int(text)
     except ValueError:

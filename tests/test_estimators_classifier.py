@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,26 +10,15 @@ import torch
 
 pytest.importorskip("sklearn")
 
-from scipy import sparse
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_selection import SelectFromModel
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from wide_tables import QUICK, wide
 
 import torch_truly_sparse as tts
-from torch_truly_sparse.estimators import Recipe, TrulySparseClassifier, TrulySparseRegressor
-
-QUICK = {"n_estimators": 2, "hidden_units": 60, "max_epochs": 15, "random_state": 0}
-
-
-def wide(samples=60, features=300, informative=20, classes=2, seed=0):
-    """Samples of which `informative` features tell the classes apart, and others do not."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(samples) % classes
-    X = rng.normal(size=(samples, features))
-    X[:, :informative] += 1.5 * rng.normal(size=(classes, informative))[y]
-    return X, np.array(["healthy", "ill", "unclear"])[y]
+from torch_truly_sparse.estimators import Recipe, TrulySparseClassifier
 
 
 def test_it_learns_from_few_samples_with_many_features():
@@ -87,6 +75,22 @@ def test_probabilities_sum_to_1_and_agree_with_the_prediction():
     probabilities = classifier.predict_proba(X)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
     assert (classifier.classes_[probabilities.argmax(axis=1)] == classifier.predict(X)).all()
+
+
+def test_probabilities_are_those_of_the_fit_whatever_is_set_later():
+    X, y = wide(classes=3)
+    classifier = TrulySparseClassifier(**QUICK).fit(X, y)
+    before = classifier.predict_proba(X)
+    classifier.set_params(recipe=Recipe(temperature=5.0))
+    np.testing.assert_array_equal(classifier.predict_proba(X), before)
+
+
+def test_cross_entropy_learns_the_logarithms_of_its_probabilities():
+    X, y = wide()
+    recipe = Recipe(loss="cross_entropy", temperature=9.0)  # which it has no use for
+    classifier = TrulySparseClassifier(**QUICK, recipe=recipe).fit(X, y)
+    odds = np.log(classifier.predict_proba(X)[:, 1] / classifier.predict_proba(X)[:, 0])
+    np.testing.assert_allclose(odds, 2 * classifier.decision_function(X), atol=1e-6)
 
 
 def test_the_decision_of_two_classes_has_one_column_whose_sign_decides():
@@ -163,138 +167,6 @@ def test_a_dense_first_layer_would_be_far_larger():
     X, y = wide(60, 3000)
     classifier = TrulySparseClassifier(random_state=0, max_epochs=1, n_estimators=2).fit(X, y)
     assert classifier.n_weights_ < 0.01 * 2 * 3000 * 1000
-
-
-# -- tables ----------------------------------------------------------------------------------------
-
-
-def test_sparse_rows_give_what_their_dense_form_gives_uncentred():
-    """The members of a fit on CSR, applied to the dense table, decide as the estimator does."""
-    rng = np.random.default_rng(0)
-    X = rng.poisson(0.2, size=(60, 400)).astype(float)
-    y = np.arange(60) % 2
-    X[:, :20] += rng.poisson(1.5, size=(60, 20)) * y[:, None]
-    classifier = TrulySparseClassifier(**QUICK).fit(sparse.csr_matrix(X), y)
-    assert classifier.score(sparse.csr_matrix(X), y) > 0.95
-    np.testing.assert_allclose(
-        classifier.decision_function(sparse.csr_array(X)),
-        classifier.decision_function(X),
-        atol=1e-5,
-    )
-
-
-def test_a_sparse_table_is_never_made_dense():
-    """Only batches of rows are."""
-    rng = np.random.default_rng(0)
-    rows, features = 40, 100_000
-    table = sparse.random_array((rows, features), density=1e-3, rng=rng, format="csr")
-    y = np.arange(rows) % 2
-
-    class Refusing(sparse.csr_array):
-        def toarray(self, *_, **__):
-            raise AssertionError("the table was made dense")
-
-    table = Refusing(table)
-    classifier = TrulySparseClassifier(1, hidden_units=10, epsilon=0.5, max_epochs=1, batch_size=8)
-    assert classifier.fit(table, y).predict(table[:5]).shape == (5,)
-
-
-@pytest.mark.parametrize("index_type", [np.int32, np.int64])
-def test_duplicates_of_a_sparse_table_are_added_up(index_type):
-    X, y = wide(40, 30)
-    good = sparse.csr_matrix(np.round(X))
-    half = sparse.csr_matrix(
-        (
-            np.repeat(good.data / 2, 2),
-            np.repeat(good.indices, 2).astype(index_type),
-            (2 * good.indptr).astype(index_type),
-        ),
-        shape=good.shape,
-    )
-    entries = half.nnz
-    first = TrulySparseClassifier(**QUICK).fit(good, y).decision_function(good)
-    second = TrulySparseClassifier(**QUICK).fit(half, y).decision_function(half)
-    np.testing.assert_allclose(first, second, atol=1e-6)
-    assert half.nnz == entries, "the caller's table was changed"
-
-
-def test_float32_and_float64_tables_agree():
-    X, y = wide()
-    first = TrulySparseClassifier(**QUICK).fit(X, y).decision_function(X)
-    second = TrulySparseClassifier(**QUICK).fit(X.astype(np.float32), y).decision_function(X)
-    np.testing.assert_allclose(first, second, atol=1e-3)
-
-
-@pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_data_frames_give_their_names(library):
-    frames = pytest.importorskip(library)
-    X, y = wide(features=30)
-    names = [f"gene {number}" for number in range(30)]
-    frame = frames.DataFrame(dict(zip(names, X.T, strict=True)))
-    classifier = TrulySparseClassifier(**QUICK).fit(frame, y)
-    assert classifier.feature_names_in_.tolist() == names
-    assert (classifier.predict(frame) == classifier.predict(frame)).all()
-    with pytest.raises(ValueError, match="feature names"):
-        classifier.predict(frame[names[::-1]])
-
-
-def annotated(X, names):
-    """What of an AnnData the estimators read."""
-    return SimpleNamespace(X=X, var_names=names, n_obs=len(names))
-
-
-@pytest.mark.parametrize("dense", [True, False])
-def test_an_anndata_gives_its_matrix_and_its_names(dense):
-    X, y = wide(features=30)
-    names = [f"ENSG{number}" for number in range(30)]
-    try:
-        import anndata
-        import pandas as pd
-
-        table = anndata.AnnData(X if dense else sparse.csr_matrix(X), var=pd.DataFrame(index=names))
-    except ImportError:
-        table = annotated(X if dense else sparse.csr_matrix(X), names)
-    classifier = TrulySparseClassifier(**QUICK).fit(table, y)
-    assert classifier.feature_names_in_.tolist() == names
-    assert classifier.predict(table).shape == (60,)
-    with pytest.raises(ValueError, match="features that the estimator was fitted on"):
-        classifier.predict(annotated(X, names[::-1]))
-
-
-def test_missing_values_are_refused_with_the_remedy():
-    X, y = wide()
-    X[3, 7] = np.nan
-    with pytest.raises(
-        ValueError, match=r"1 values of `X` are missing.*sample 3, feature 7.*median"
-    ):
-        TrulySparseClassifier(**QUICK).fit(X, y)
-
-
-def test_missing_values_become_the_median_of_the_training_samples():
-    X, y = wide()
-    holes = X.copy()
-    holes[np.random.default_rng(1).random(X.shape) < 0.1] = np.nan
-    medians = np.nanmedian(holes, axis=0)
-    filled = np.where(np.isnan(holes), medians, holes)
-    classifier = TrulySparseClassifier(**QUICK, missing="median").fit(holes, y)
-    assert classifier.score(holes, y) > 0.9
-    np.testing.assert_allclose(
-        classifier.decision_function(holes), classifier.decision_function(filled), atol=1e-5
-    )
-
-
-def test_constant_and_empty_features_do_no_harm():
-    X, y = wide()
-    X[:, 50] = 3.0
-    X[:, 51] = 0.0
-    classifier = TrulySparseClassifier(**QUICK).fit(X, y)
-    assert np.isfinite(classifier.decision_function(X)).all()
-    assert classifier.feature_importances_[[50, 51]].tolist() == [0, 0]
-    other = X.copy()
-    other[:, 50] = -1e9
-    np.testing.assert_array_equal(
-        classifier.decision_function(other), classifier.decision_function(X)
-    )
 
 
 # -- weights ---------------------------------------------------------------------------------------
@@ -440,26 +312,3 @@ def test_it_selects_features():
     assert len(chosen) == 10
     assert sum(int(name[1:]) < 20 for name in chosen) >= 9
     assert selector.transform(frame).shape == (80, 10)
-
-
-# -- the regressor ---------------------------------------------------------------------------------
-
-
-def test_the_regressor_learns_a_line_and_several_targets():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(240, 60))
-    y = np.stack([X[:, :10].sum(axis=1), 1000 + 50 * X[:, 10:20].sum(axis=1)], axis=1)
-    settings = QUICK | {"max_epochs": 40, "input_dropout": 0.2}
-    both = TrulySparseRegressor(**settings).fit(X[:200], y[:200])
-    assert both.predict(X[200:]).shape == (40, 2)
-    assert both.score(X[200:], y[200:]) > 0.6
-    one = TrulySparseRegressor(**settings).fit(X[:200], y[:200, 1])
-    assert one.score(X[200:], y[200:, 1]) > 0.6
-    assert set(np.argsort(-one.feature_importances_)[:10]) == set(range(10, 20))
-
-
-def test_a_constant_target_is_predicted():
-    X, _ = wide()
-    np.testing.assert_allclose(
-        TrulySparseRegressor(**QUICK).fit(X, np.full(60, 7.0)).predict(X), 7.0, atol=1e-4
-    )

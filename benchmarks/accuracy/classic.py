@@ -76,30 +76,30 @@ def robust(train: Array, other: Array) -> tuple[Array, Array]:
     return clipped(train), clipped(other)
 
 
-def f_statistic(table: Array, labels: Array) -> Array:
-    """Return F of the analysis of variance between classes for each feature; 0 if constant."""
+def variances(table: Array, labels: Array) -> tuple[Array, Array]:
+    """Return the mean squares between and within the classes, for each feature."""
     classes, numbers = np.unique(labels, return_inverse=True)
     inside = np.eye(len(classes))[numbers]
-    sizes = inside.sum(axis=0)
     centred = table - table.mean(axis=0)
-    explained = ((inside.T @ centred) ** 2 / sizes[:, None]).sum(axis=0)
+    explained = ((inside.T @ centred) ** 2 / inside.sum(axis=0)[:, None]).sum(axis=0)
     rest = np.maximum((centred**2).sum(axis=0) - explained, 0)
-    freedom = max(len(labels) - len(classes), 1) / max(len(classes) - 1, 1)
+    return explained / max(len(classes) - 1, 1), rest / max(len(labels) - len(classes), 1)
+
+
+def f_statistic(table: Array, labels: Array) -> Array:
+    """Return F of the analysis of variance between classes for each feature; 0 if constant."""
+    between, within = variances(table, labels)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = explained / rest * freedom
-    finite: Array = np.nan_to_num(ratio, nan=0.0, posinf=1e9)
+        finite: Array = np.nan_to_num(between / within, nan=0.0, posinf=1e9)
     return finite
 
 
 def moderated_f(table: Array, labels: Array) -> Array:
     """Return F with the median of the variances within classes added below; 0 if constant."""
-    classes, numbers = np.unique(labels, return_inverse=True)
-    inside = np.eye(len(classes))[numbers]
-    centred = table - table.mean(axis=0)
-    explained = ((inside.T @ centred) ** 2 / inside.sum(axis=0)[:, None]).sum(axis=0)
-    rest = np.maximum((centred**2).sum(axis=0) - explained, 0) / max(len(labels) - len(classes), 1)
-    middle = np.median(rest[centred.any(axis=0)]) if centred.any() else 1.0
-    moderated: Array = explained / max(len(classes) - 1, 1) / np.maximum(rest + middle, 1e-12)
+    between, within = variances(table, labels)
+    varied = within[between + within > 0]
+    middle = np.median(varied) if len(varied) else 1.0
+    moderated: Array = between / np.maximum(within + middle, 1e-12)
     return moderated
 
 

@@ -18,9 +18,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.command_line import whole_number
+
 from . import data_sets, pictures
 from .campaign import run_all
-from .report import Scores, method_named, page, ranked
+from .report import Scores, page, ranked
 from .store import Store
 from .tables import TABLES, Table
 
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted. The same command goes on from here.", file=sys.stderr)
         return 130
-    if not store.runs:
+    if not len(store):
         print(f"error: {store.path} has no runs yet; leave out --report", file=sys.stderr)
         return 2
     write(table, store, options.output)
@@ -55,7 +57,7 @@ def run(table: Table, store: Store, options: argparse.Namespace) -> None:
     strange = [name for name in names if name not in table.data_sets]
     if strange:
         raise ValueError(f"`--sets` must be among {', '.join(table.data_sets)}, got {strange[0]!r}")
-    methods = [method_named(table, name) for name in options.methods or table.methods]
+    methods = [table.method(name) for name in options.methods or table.methods]
     count = table.splits if options.splits is None else options.splits
     for most in sorted({min(count, table.fewer.get(m.name, count)) for m in methods}, reverse=True):
         chosen = [m for m in methods if min(count, table.fewer.get(m.name, count)) == most]
@@ -98,8 +100,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--output", type=Path, default=OUTPUT, metavar="FOLDER", help=f"(default: {OUTPUT})")
     add("--sets", type=_names, metavar="LIST", help="data sets, separated by commas")
     add("--methods", type=_names, metavar="LIST", help="methods, separated by semicolons")
-    add("--splits", type=_count, metavar="N", help="the first N of the 25 splits")
-    add("--threads", type=_count, default=1, help="of each fit (default: 1)")
+    add("--splits", type=whole_number, metavar="N", help="the first N of the 25 splits")
+    add("--threads", type=whole_number, default=1, help="of each fit (default: 1)")
     add("--report", action="store_true", help="only write page and pictures, from earlier runs")
     return parser.parse_args(arguments)
 
@@ -107,13 +109,3 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _names(text: str) -> list[str]:
     separator = ";" if ";" in text else ","
     return [name.strip() for name in text.split(separator) if name.strip()]
-
-
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return value

@@ -62,10 +62,12 @@ def wilcoxon(first: Sequence[float], second: Sequence[float]) -> float:
     return float(stats.wilcoxon(differences, zero_method="wilcox").pvalue)
 
 
-# Two-tailed Nemenyi test at 5 % for 2, 3, ... methods: Demsar 2006, JMLR 7:1, Table 5, which the
-# studentized range divided by sqrt(2) gives.
 def nemenyi_distance(methods: int, data_sets: int) -> float:
-    """Return the difference of mean ranks above which two methods differ (Demsar 2006)."""
+    """Return the difference of mean ranks above which two methods differ at 5 %, two-tailed.
+
+    q sqrt(k (k + 1) / (6 N)) of k methods and N data sets, q the studentized range / sqrt(2)
+    (Demsar 2006, JMLR 7:1, section 3.2.2 and table 5).
+    """
     q = float(stats.studentized_range.ppf(0.95, methods, math.inf)) / math.sqrt(2)
     return q * math.sqrt(methods * (methods + 1) / (6 * data_sets))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
@@ -66,59 +67,42 @@ def fit_at_density(features: Array, labels: Array, seed: int, **settings: Any) -
     )
 
 
-class DenseClassifier(TrulySparseClassifier):
-    """The classifier with dense first layers."""
-
-    def _build(self, features: int, outputs: int, generator: torch.Generator) -> SparseEnsemble:
-        return DenseEnsemble(super()._build(features, outputs, generator), generator)
-
-
-class MaskedClassifier(TrulySparseClassifier):
-    """The classifier with `MaskedLinear` layers of the same topologies and weights."""
-
-    def _build(self, features: int, outputs: int, generator: torch.Generator) -> SparseEnsemble:
-        return MaskedEnsemble(super()._build(features, outputs, generator))
-
-
 class MaskedEnsemble(SparseEnsemble):
     """An ensemble whose first layers are one dense array times a mask."""
 
-    def __init__(self, sparse: SparseEnsemble) -> None:
-        nn.Module.__init__(self)
-        self.__dict__.update(sparse.__dict__)
-        self._modules = {"first": tts.MaskedLinear.from_sparse(sparse.first)}
+    first: Any
+
+    def __init__(self, *sizes: int, **settings: Any) -> None:
+        super().__init__(*sizes, **settings)
+        self.first = tts.MaskedLinear.from_sparse(self.first)
 
     def compact(self) -> SparseEnsemble:
-        """Return the truly sparse ensemble of the same weights."""
-        sparse = SparseEnsemble.__new__(SparseEnsemble)
-        nn.Module.__init__(sparse)
-        sparse.__dict__.update(self.__dict__)
-        first = self.first
-        values = first.gather(first.weight.detach())
-        sparse._modules = {
-            "first": tts.TrulySparseLinear.from_topology(first.topology, values, first.bias)
-        }
-        return sparse.compact()
+        """Return an ensemble with truly sparse first layers of the same weights."""
+        small = copy.deepcopy(self).requires_grad_(False).eval()
+        masked = small.first
+        values = masked.gather(masked.weight.detach())
+        small.first = tts.TrulySparseLinear.from_topology(masked.topology, values, masked.bias)
+        return small
 
 
 class DenseEnsemble(SparseEnsemble):
     """An ensemble whose first layers are one dense array, drawn as `he_uniform` draws weights."""
 
-    def __init__(self, sparse: SparseEnsemble, generator: torch.Generator) -> None:
-        nn.Module.__init__(self)
-        self.__dict__.update(sparse.__dict__)
-        inputs, units = sparse.first.in_features, sparse.first.out_features
-        first = nn.utils.skip_init(nn.Linear, inputs, units)
+    first: Any
+
+    def __init__(self, *sizes: int, generator: torch.Generator, **settings: Any) -> None:
+        super().__init__(*sizes, generator=generator, **settings)
+        inputs, units = self.first.in_features, self.first.out_features
+        self.first = nn.utils.skip_init(nn.Linear, inputs, units)
         bound = (6 / inputs) ** 0.5
         with torch.no_grad():
-            first.weight.uniform_(-bound, bound, generator=generator)
-            first.bias.zero_()
-        self._modules = {"first": first}
+            self.first.weight.uniform_(-bound, bound, generator=generator)
+            self.first.bias.zero_()
 
     @property
     def weights(self) -> int:
         """Number of weights of both layers."""
-        return self.first.weight.numel() + self.head.numel()
+        return int(self.first.weight.numel() + self.head.numel())
 
     def compact(self) -> SparseEnsemble:
         """Return the ensemble itself."""
@@ -130,12 +114,23 @@ class DenseEnsemble(SparseEnsemble):
         part = slice(number * self.hidden, (number + 1) * self.hidden)
         first = nn.utils.skip_init(nn.Linear, self.first.in_features, self.hidden)
         first.weight.copy_(self.first.weight[part])
-        assert self.first.bias is not None
         first.bias.copy_(self.first.bias[part])
         head = nn.utils.skip_init(nn.Linear, self.hidden, self.head.shape[2])
         head.weight.copy_(self.head[number].t())
         head.bias.copy_(self.head_bias[number, 0])
         return nn.Sequential(first, nn.ReLU(), head)
+
+
+class DenseClassifier(TrulySparseClassifier):
+    """The classifier with dense first layers."""
+
+    _ensemble_class = DenseEnsemble
+
+
+class MaskedClassifier(TrulySparseClassifier):
+    """The classifier with `MaskedLinear` layers of the same topologies and weights."""
+
+    _ensemble_class = MaskedEnsemble
 
 
 def fit_set_paper(features: Array, labels: Array, seed: int, **settings: Any) -> Prediction:

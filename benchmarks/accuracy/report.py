@@ -10,11 +10,9 @@ from benchmarks.markdown import table as markdown
 
 from .comparing import corrected_t_test, mean_ranks, nemenyi_distance, wilcoxon
 from .data_sets import CONFIRMED, SEARCHED
-from .methods import SHIPPED, SVM, TWO_PHASE, Method
+from .methods import SHIPPED
 from .store import Run, Store
 from .tables import Table
-
-AGAINST = (TWO_PHASE, SVM)
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,9 @@ def page(table: Table, store: Store, command: str) -> str:
     parts = [f"# {table.title}", _protocol(command)]
     parts += ["## Balanced accuracy", _accuracies(scores, "balanced")]
     parts += ["## Plain accuracy", _accuracies(scores, "accuracy")]
-    rivals = [name for name in AGAINST if name in scores.runs and name != SHIPPED]
     if SHIPPED in scores.runs and len(scores.runs) > 1:
         parts += [f"## {SHIPPED.capitalize()} against each", _comparisons(scores)]
-        if len(rivals) > 0:
-            parts += ["## Ranks", _ranks(scores)]
+        parts += ["## Ranks", _ranks(scores)]
     parts += ["## Costs", _costs(scores)]
     return "\n\n".join(parts) + "\n"
 
@@ -182,14 +178,3 @@ def _costs(scores: Scores) -> str:
 
 def _percent(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.1f}"
-
-
-def method_named(table: Table, name: str) -> Method:
-    """Return a method of a table.
-
-    Raises:
-        ValueError: the table has no such method.
-    """
-    if name not in table.methods:
-        raise ValueError(f"`--methods` must be among {', '.join(table.methods)}, got {name!r}")
-    return table.methods[name]

@@ -56,8 +56,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.runs: list[Run] = []
-        self._keys: dict[str, Run] = {}
+        self._runs: dict[str, Run] = {}
         self._broken_end = False
         if path.exists():
             lines = path.read_text(encoding="utf-8").split("\n")
@@ -69,11 +68,14 @@ class Store:
                     run = Run(**record)
                 except (ValueError, TypeError, KeyError) as error:
                     raise ValueError(f"{path}, line {number}: is no run: {error}") from error
-                self._add(key, run)
+                self._runs[key] = run
+
+    def __len__(self) -> int:
+        return len(self._runs)
 
     def has(self, data: DataSet, split: Split, method: Method) -> bool:
         """Whether this run is done."""
-        return key_of(data.fingerprint, split.number, method) in self._keys
+        return key_of(data.fingerprint, split.number, method) in self._runs
 
     def add(self, data: DataSet, split: Split, method: Method, run: Run) -> None:
         """Append a run to the file."""
@@ -85,17 +87,13 @@ class Store:
             self._broken_end = False
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"key": key, **asdict(run)}) + "\n")
-        self._add(key, run)
+        self._runs[key] = run
 
     def of(self, data_set: str, method: Method) -> dict[int, Run]:
         """Return the runs of a method on a data set, by the number of the split."""
         found = {}
-        for key, run in self._keys.items():
+        for key, run in self._runs.items():
             same = run.data_set == data_set and key == key_of(run.fingerprint, run.split, method)
             if same:
                 found[run.split] = run
         return dict(sorted(found.items()))
-
-    def _add(self, key: str, run: Run) -> None:
-        self.runs.append(run)
-        self._keys[key] = run

@@ -32,6 +32,16 @@ class Table:
     splits: int = FOLDS * REPEATS
     fewer: Mapping[str, int] = field(default_factory=dict)
 
+    def method(self, name: str) -> Method:
+        """Return a method by its name.
+
+        Raises:
+            ValueError: the table has no such method.
+        """
+        if name not in self.methods:
+            raise ValueError(f"`--methods` must be among {', '.join(self.methods)}, got {name!r}")
+        return self.methods[name]
+
 
 def density_methods() -> dict[str, Method]:
     """Return the rows of the density sweep: how a topology comes about, times the density."""

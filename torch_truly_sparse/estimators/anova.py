@@ -8,31 +8,15 @@ variance of all features is added below, as in significance analysis of microarr
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from .rows import Rows
 from .scaling import Reals
 
 
-class Columns(Protocol):
-    """A table of samples x features that can be multiplied from the left."""
-
-    samples: int
-    features: int
-
-    def summed(self, groups: Tensor) -> Tensor:
-        """Return groups @ table: (groups, features) from (groups, samples)."""
-        ...  # pragma: no cover
-
-    def squares_summed(self, weights: Tensor) -> Tensor:
-        """Return weights @ table^2: (features,) from (samples,)."""
-        ...  # pragma: no cover
-
-
-def between_classes(table: Columns, labels: Tensor, classes: int, weights: Tensor) -> Reals:
+def between_classes(table: Rows, labels: Tensor, classes: int, weights: Tensor) -> Reals:
     """Return the moderated F of the one-way analysis of variance, for each feature.
 
     F = b / (w + median of all w), b = between / (classes - 1), w = within / (samples - classes), of
@@ -60,7 +44,7 @@ def between_classes(table: Columns, labels: Tensor, classes: int, weights: Tenso
     return _ratio(between / max(groups - 1, 1), within / max(table.samples - groups, 1), squares)
 
 
-def along_targets(table: Columns, targets: Tensor, weights: Tensor) -> Reals:
+def along_targets(table: Rows, targets: Tensor, weights: Tensor) -> Reals:
     """Return the moderated F of regressing each feature on a target, the largest of all targets.
 
     F = explained / (w + median of all w), w = unexplained / (samples - 2), of the weighted sums of

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .ensemble import SparseEnsemble
 from .rows import Rows
@@ -98,4 +97,4 @@ def shares(importances: Tensor) -> Tensor:
     total = importances.double().sum()
     if total > 0:
         return (importances.double() / total).float()
-    return F.normalize(torch.ones_like(importances), p=1, dim=0)
+    return torch.full_like(importances, 1 / len(importances))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,10 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .._arguments import as_float, as_int
-from . import anova
 from .attribution import contributions, shares
 from .ensemble import SparseEnsemble
-from .recipe import EVOLUTIONS, Recipe
+from .recipe import EVOLUTIONS, Recipe, as_positive
 from .rows import DenseRows, Rows, SparseRows
 from .scaling import (
     BLOCK,
@@ -33,7 +33,7 @@ from .scaling import (
 from .tables import MISSING, checked_table, remember_features
 from .training import Loss, Schedule, train
 
-Statistic = Callable[[anova.Columns], npt.NDArray[np.float64]]
+Statistic = Callable[[Rows], npt.NDArray[np.float64]]
 
 
 class TrulySparseEstimator(BaseEstimator):  # type: ignore[misc]
@@ -42,24 +42,24 @@ class TrulySparseEstimator(BaseEstimator):  # type: ignore[misc]
     Users take `TrulySparseClassifier` or `TrulySparseRegressor`.
     """
 
-    _task: str
+    _ensemble_class = SparseEnsemble  # what is compared with truly sparse networks has another
 
     def __init__(
         self,
-        n_estimators: int,
+        n_estimators: int = 8,
         *,
-        hidden_units: int,
-        epsilon: float,
-        evolution: str | None,
-        max_epochs: int,
-        batch_size: int | str,
-        learning_rate: float,
-        input_dropout: float,
-        missing: str,
-        recipe: Recipe | None,
-        random_state: Any,
-        n_jobs: int | None,
-        verbose: int,
+        hidden_units: int = 1000,
+        epsilon: float = 5.0,
+        evolution: str | None = "gradient",
+        max_epochs: int = 60,
+        batch_size: int | str = "auto",
+        learning_rate: float = 0.003,
+        input_dropout: float = 0.5,
+        missing: str = "refuse",
+        recipe: Recipe | None = None,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
         self.n_estimators = n_estimators
         self.hidden_units = hidden_units
@@ -114,13 +114,6 @@ class TrulySparseEstimator(BaseEstimator):  # type: ignore[misc]
             networks.append(nn.Sequential(scaling, *self.ensemble_.member(number)).eval())
         return networks
 
-    def get_feature_names_in(self) -> npt.NDArray[Any]:
-        """Return the names of the features: those of the data frame, or x0, x1, ..."""
-        check_is_fitted(self, "ensemble_")
-        if hasattr(self, "feature_names_in_"):
-            return np.asarray(self.feature_names_in_)
-        return np.asarray([f"x{number}" for number in range(self.n_features_in_)], dtype=object)
-
     # -- fitting -----------------------------------------------------------------------------------
 
     def _checked_settings(self, samples: int) -> tuple[Schedule, Recipe]:
@@ -128,12 +121,8 @@ class TrulySparseEstimator(BaseEstimator):  # type: ignore[misc]
         as_int(self.n_estimators, "n_estimators", least=1)
         as_int(self.hidden_units, "hidden_units", least=1)
         epochs = as_int(self.max_epochs, "max_epochs", least=1)
-        rate = as_float(self.learning_rate, "learning_rate")
-        if not (rate > 0 and math.isfinite(rate)):
-            raise ValueError(f"`learning_rate` must be above 0 and finite, got {rate}")
-        epsilon = as_float(self.epsilon, "epsilon")
-        if not (epsilon > 0 and math.isfinite(epsilon)):
-            raise ValueError(f"`epsilon` must be above 0 and finite, got {epsilon}")
+        rate = as_positive(self.learning_rate, "learning_rate")
+        as_positive(self.epsilon, "epsilon")
         dropout = as_float(self.input_dropout, "input_dropout")
         if not 0 <= dropout < 1 or round(256 * dropout) > 255:
             raise ValueError(f"`input_dropout` must lie in [0, 1), got {dropout}")
@@ -176,7 +165,14 @@ class TrulySparseEstimator(BaseEstimator):  # type: ignore[misc]
         generator = torch.Generator().manual_seed(seed)
         with torch_threads(self.n_jobs), self._progress(schedule.epochs) as after_epoch:
             scaling, rows = _scaled_rows(table, statistic, recipe)
-            ensemble = self._build(rows.features, targets.shape[1], generator)
+            ensemble = self._ensemble_class(
+                rows.features,
+                targets.shape[1],
+                members=self.n_estimators,
+                hidden=self.hidden_units,
+                epsilon=self.epsilon,
+                generator=generator,
+            )
             losses = train(ensemble, rows, loss, schedule, recipe, generator, after_epoch)
             if not all(map(math.isfinite, losses)):
                 raise ValueError(
@@ -190,17 +186,6 @@ class TrulySparseEstimator(BaseEstimator):  # type: ignore[misc]
         self.member_importances_ = torch.stack([shares(one) for one in found.members]).numpy()
         self._importances = shares(found.ensemble).numpy()
         self.loss_curve_, self.n_iter_ = losses, len(losses)
-
-    def _build(self, features: int, outputs: int, generator: torch.Generator) -> SparseEnsemble:
-        """Make the network; what is compared with truly sparse networks overrides it."""
-        return SparseEnsemble(
-            features,
-            outputs,
-            members=self.n_estimators,
-            hidden=self.hidden_units,
-            epsilon=self.epsilon,
-            generator=generator,
-        )
 
     @contextlib.contextmanager
     def _progress(self, epochs: int) -> Iterator[Callable[[float], bool]]:
@@ -261,8 +246,6 @@ def torch_threads(n_jobs: int | None) -> Iterator[None]:
     if wanted == 0:
         raise ValueError("`n_jobs` must be a number of threads, -1 for all cores, or None; got 0")
     if wanted < 0:
-        import os
-
         wanted = max(1, (os.cpu_count() or 1) + 1 + wanted)
     before = torch.get_num_threads()
     torch.set_num_threads(wanted)
@@ -289,6 +272,13 @@ def _scaled_rows(table: Any, statistic: Statistic, recipe: Recipe) -> tuple[Feat
 
 
 def _scaled(table: Any, scaling: FeatureScaling) -> Rows:
+    """Return the samples of a table, scaled.
+
+    A sparse table stays sparse unless its zeros move: then the scaling was fitted on a dense table,
+    and what comes here is a block of samples to predict.
+    """
+    if sparse.issparse(table) and scaling.center.any():
+        table = table.toarray()
     if sparse.issparse(table):
         scaled = table.astype(np.float32, copy=True)
         scaled.data = scaling.stored(table.data, table.indices)

@@ -16,7 +16,7 @@ from . import anova
 from .base import TrulySparseEstimator
 from .losses import one_against_rest, smoothed_cross_entropy
 from .recipe import Recipe
-from .tables import checked_table_and_targets, checked_weights
+from .tables import checked_table_and_targets, checked_weights, counting_samples
 
 
 class TrulySparseClassifier(ClassifierMixin, TrulySparseEstimator):  # type: ignore[misc]
@@ -41,7 +41,7 @@ class TrulySparseClassifier(ClassifierMixin, TrulySparseEstimator):  # type: ign
         class_weight: `"balanced"` gives all classes the same say; None gives it to all samples; a
             dict gives a weight for each class.
         missing: `"refuse"` raises where a value is missing; `"median"` takes the median of the
-            feature in the training samples.
+            feature in the training samples, and 0 in a sparse table.
         recipe: a `Recipe` with what is rarely changed; None: the default one.
         random_state: int, numpy.random.RandomState or None. The same int gives the same bits, for
             any number of threads.
@@ -61,7 +61,7 @@ class TrulySparseClassifier(ClassifierMixin, TrulySparseEstimator):  # type: ign
     Notes:
         A table X is (n_samples, n_features), real and finite: an array, a data frame of pandas or
         polars, an AnnData (its `X`), or a SciPy sparse matrix. A sparse matrix is never made dense
-        as a whole, and is not centred. Labels may be numbers or strings.
+        as a whole; fitted on one, the scaling does not centre. Labels may be numbers or strings.
 
         Fitting takes O(epochs samples n_estimators epsilon (features + hidden units)) time and,
         beyond the table, 4 bytes for each of its entries and about 40 for each weight.
@@ -79,8 +79,6 @@ class TrulySparseClassifier(ClassifierMixin, TrulySparseEstimator):  # type: ign
         >>> classifier.predict_proba(X[40:]).shape
         (20, 2)
     """
-
-    _task = "classifier"
 
     def __init__(
         self,
@@ -141,8 +139,9 @@ class TrulySparseClassifier(ClassifierMixin, TrulySparseEstimator):  # type: ign
         classes, numbers = np.unique(column, return_inverse=True)
         if not balanced and self.class_weight is not None:
             weights = weights * compute_sample_weight(self.class_weight, column)
-            weights = weights / weights.mean()
-        table, numbers, weights = _counting(table, numbers, weights)
+            if not weights.any():
+                raise ValueError("`class_weight` must give a weight above 0 to a class of `y`")
+        table, numbers, weights = counting_samples(table, numbers, weights)
         labels = torch.from_numpy(numbers.astype(np.int64))
         share = torch.from_numpy(weights).float()
         recipe = settings[1]
@@ -163,6 +162,7 @@ class TrulySparseClassifier(ClassifierMixin, TrulySparseEstimator):  # type: ign
             targets,
         )
         self.classes_ = classes
+        self._temperature = recipe.temperature if recipe.loss == "squared" else 1.0
         return self
 
     def _balanced(self) -> bool:
@@ -202,8 +202,7 @@ class TrulySparseClassifier(ClassifierMixin, TrulySparseEstimator):  # type: ign
             (`Recipe.temperature`); scikit-learn's CalibratedClassifierCV fits it to yours.
         """
         outputs = self._mean_outputs(X)
-        recipe = self.recipe or Recipe()
-        probabilities: npt.NDArray[np.float64] = softmax(outputs / recipe.temperature, axis=1)
+        probabilities: npt.NDArray[np.float64] = softmax(outputs / self._temperature, axis=1)
         return probabilities
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -211,14 +210,3 @@ class TrulySparseClassifier(ClassifierMixin, TrulySparseEstimator):  # type: ign
         best: npt.NDArray[Any] = self._mean_outputs(X).argmax(axis=1)
         found: npt.NDArray[Any] = self.classes_[best]
         return found
-
-
-def _counting(
-    table: Any, numbers: npt.NDArray[Any], weights: npt.NDArray[np.float64]
-) -> tuple[Any, npt.NDArray[Any], npt.NDArray[np.float64]]:
-    """Leave out the samples of weight 0."""
-    counts = weights > 0
-    if counts.all():
-        return table, numbers, weights
-    kept = weights[counts]
-    return table[counts], numbers[counts], kept / kept.mean()

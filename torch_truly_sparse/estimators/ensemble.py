@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -78,14 +80,12 @@ class SparseEnsemble(nn.Module):
     @torch.no_grad()
     def compact(self) -> SparseEnsemble:
         """Return a copy for inference that holds nothing but topology, weights and biases."""
-        small = SparseEnsemble.__new__(SparseEnsemble)
-        nn.Module.__init__(small)
-        small.members, small.hidden = self.members, self.hidden
+        small = copy.deepcopy(self)
+        small.zero_grad(set_to_none=True)
+        # A new layer, without the orders of its topology that only training has a use for.
         small.first = TrulySparseLinear.from_topology(
             self.first.topology, self.first.values.detach(), self.first.bias
         )
-        small.head = nn.Parameter(self.head.detach().clone())
-        small.head_bias = nn.Parameter(self.head_bias.detach().clone())
         return small.requires_grad_(False).eval()
 
     @torch.no_grad()

@@ -102,7 +102,8 @@ def rank_features(
     top = as_int(top, "top", least=1)
     features = estimator.n_features_in_
     if names is None:
-        names = estimator.get_feature_names_in()
+        unnamed = [f"x{number}" for number in range(features)]
+        names = getattr(estimator, "feature_names_in_", unnamed)
     names = np.asarray(names)
     if names.shape != (features,):
         raise ValueError(

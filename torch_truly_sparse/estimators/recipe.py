@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, SupportsFloat
+
+from .._arguments import as_fraction, as_int, as_scale
 
 LOSSES = ("squared", "cross_entropy")
 EVOLUTIONS = ("gradient", "set", None)
@@ -32,13 +34,14 @@ class Recipe:
         fraction: of the connections that an evolution replaces.
         evolve_every: epochs between two evolutions.
         evolve_until: share of the training after which the topology stays as it is.
-        temperature: a classifier's probabilities are softmax(outputs / temperature).
+        temperature: a classifier's probabilities are softmax(outputs / temperature); 0.3 for
+            outputs of `"squared"`, which lie about -1 and +1. `"cross_entropy"` has no use for it:
+            its outputs are logarithms of probabilities, and its temperature is 1.
 
     Raises:
-        ValueError: a value is out of range.
+        TypeError, ValueError: a value is no number, or out of range.
 
-    All numbers were chosen together on ten data sets; docs/estimators.md says how, and what each
-    one brings.
+    The numbers were chosen on ten data sets, which docs/estimators.md names.
     """
 
     loss: Loss = "squared"
@@ -56,21 +59,27 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {LOSSES}, got {self.loss!r}")
-        unit = ("label_smoothing", "dropout", "fraction", "evolve_until")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name == "loss":
-                continue
-            if not value >= 0 or (value == math.inf and field.name != "clip"):
-                raise ValueError(f"`{field.name}` must be at least 0 and finite, got {value}")
-            if field.name in unit and value > 1:
-                raise ValueError(f"`{field.name}` must lie in [0, 1], got {value}")
-        if self.evolve_every < 1 or self.evolve_every != int(self.evolve_every):
-            raise ValueError(
-                f"`evolve_every` must be a whole number of at least 1, got {self.evolve_every}"
-            )
-        for name in ("clip", "temperature", "weight_floor"):
-            if getattr(self, name) == 0:
-                raise ValueError(f"`{name}` must be above 0, got 0")
+        for name in ("label_smoothing", "dropout", "fraction", "evolve_until"):
+            as_fraction(getattr(self, name), name)
+        for name in ("feature_weight", "weight_decay"):
+            as_scale(getattr(self, name), name)
+        for name in ("weight_floor", "temperature"):
+            as_positive(getattr(self, name), name)
+        if self.clip != math.inf:
+            as_positive(self.clip, "clip")
+        as_int(self.evolve_every, "evolve_every", least=1)
         if self.dropout == 1:
             raise ValueError("`dropout` must be below 1, got 1")
+
+
+def as_positive(value: SupportsFloat, name: str) -> float:
+    """Return a finite number above 0.
+
+    Raises:
+        TypeError: the value is not a number.
+        ValueError: the value is 0 or negative, infinite or NaN.
+    """
+    number = as_scale(value, name)
+    if number == 0:
+        raise ValueError(f"`{name}` must be above 0, got 0")
+    return number

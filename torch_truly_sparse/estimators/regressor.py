@@ -12,8 +12,7 @@ from sklearn.base import RegressorMixin
 from . import anova
 from .base import TrulySparseEstimator
 from .losses import SquaredLoss
-from .recipe import Recipe
-from .tables import checked_table_and_targets, checked_weights
+from .tables import checked_table_and_targets, checked_weights, counting_samples
 
 
 class TrulySparseRegressor(RegressorMixin, TrulySparseEstimator):  # type: ignore[misc]
@@ -52,41 +51,6 @@ class TrulySparseRegressor(RegressorMixin, TrulySparseEstimator):  # type: ignor
         (3,)
     """
 
-    _task = "regressor"
-
-    def __init__(
-        self,
-        n_estimators: int = 8,
-        *,
-        hidden_units: int = 1000,
-        epsilon: float = 5.0,
-        evolution: str | None = "gradient",
-        max_epochs: int = 60,
-        batch_size: int | str = "auto",
-        learning_rate: float = 0.003,
-        input_dropout: float = 0.5,
-        missing: str = "refuse",
-        recipe: Recipe | None = None,
-        random_state: Any = None,
-        n_jobs: int | None = None,
-        verbose: int = 0,
-    ) -> None:
-        super().__init__(
-            n_estimators,
-            hidden_units=hidden_units,
-            epsilon=epsilon,
-            evolution=evolution,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            input_dropout=input_dropout,
-            missing=missing,
-            recipe=recipe,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
-
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> TrulySparseRegressor:
         """Train the ensemble.
 
@@ -109,10 +73,7 @@ class TrulySparseRegressor(RegressorMixin, TrulySparseEstimator):  # type: ignor
         settings = self._checked_settings(table.shape[0])
         single = values.ndim == 1
         values = values.reshape(len(values), -1).astype(np.float64)
-        counts = weights > 0
-        if not counts.all():
-            table, values, weights = table[counts], values[counts], weights[counts]
-            weights = weights / weights.mean()
+        table, values, weights = counting_samples(table, values, weights)
         mean = np.average(values, axis=0, weights=weights)
         deviation = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
         deviation = np.where(deviation > 0, deviation, 1.0)

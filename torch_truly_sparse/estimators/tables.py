@@ -34,7 +34,7 @@ def checked_table(estimator: BaseEstimator, table: Any, *, missing: str) -> Any:
         ValueError: the table is not two-dimensional, is empty, has entries that are infinite or,
             unless they are filled in, missing, or has other features than the fitted ones.
     """
-    content, names = _without_annotation(table)
+    content, names = _content(table)
     if names is None:
         checked = validate_data(estimator, content, reset=False, **_ACCEPTED)
     else:
@@ -51,14 +51,14 @@ def checked_table_and_targets(
     The estimator is not changed: a fit that fails leaves it as it was. Returns and errors as
     `checked_table` says; `how` goes to scikit-learn's check_X_y.
     """
-    content, _ = _without_annotation(table)
+    content, _ = _content(table)
     checked, column = check_X_y(content, targets, estimator=estimator, **_ACCEPTED, **how)
     return _whole(checked, missing), column
 
 
 def remember_features(estimator: BaseEstimator, table: Any) -> None:
     """Set `n_features_in_` of a fitted estimator, and `feature_names_in_` where there are names."""
-    content, names = _without_annotation(table)
+    content, names = _content(table)
     validate_data(estimator, content, reset=True, skip_check_array=True)
     if names is not None:
         estimator.feature_names_in_ = names
@@ -71,11 +71,19 @@ _ACCEPTED: dict[str, Any] = {
 }
 
 
-def _without_annotation(table: Any) -> tuple[Any, npt.NDArray[Any] | None]:
-    """Return the matrix and the names of an AnnData, or the table as it is."""
+def _content(table: Any) -> tuple[Any, npt.NDArray[Any] | None]:
+    """Return the matrix and the names of an AnnData, or the table as it is.
+
+    The indices of a sparse matrix are checked here, before anything converts or slices it: SciPy's
+    own loops trust them.
+    """
+    names = None
     if hasattr(table, "var_names") and hasattr(table, "X") and hasattr(table, "n_obs"):
-        return table.X, np.asarray([str(name) for name in table.var_names], dtype=object)
-    return table, None
+        names = np.asarray([str(name) for name in table.var_names], dtype=object)
+        table = table.X
+    if sparse.issparse(table) and hasattr(table, "check_format"):
+        table.check_format(full_check=True)
+    return table, names
 
 
 def _check_names(estimator: Any, names: npt.NDArray[Any]) -> None:
@@ -97,7 +105,7 @@ def _check_names(estimator: Any, names: npt.NDArray[Any]) -> None:
 
 
 def _whole(table: Any, missing: str) -> Any:
-    """Raise where an entry is infinite, or is missing and nobody said what to do about it."""
+    """Raise where an entry is missing and nobody said what to do about it."""
     values = table.data if sparse.issparse(table) else table
     gaps = np.isnan(values)
     if missing != "median" and gaps.any():
@@ -116,15 +124,25 @@ def _whole(table: Any, missing: str) -> Any:
 
 
 def checked_weights(sample_weight: Any, table: Any) -> npt.NDArray[np.float64]:
-    """Return a weight of at least 0 for each sample of a table, with a mean of 1.
+    """Return a weight of at least 0 for each sample of a table.
 
     Raises:
         ValueError: a weight is negative or not finite, all are 0, or their number differs.
     """
-    weights = _check_sample_weight(
-        sample_weight, table, dtype=np.float64, ensure_non_negative=True, copy=True
+    weights: npt.NDArray[np.float64] = _check_sample_weight(
+        sample_weight, table, dtype=np.float64, ensure_non_negative=True
     )
     if not weights.any():
         raise ValueError("`sample_weight` must have a weight above 0, but all are 0")
-    scaled: npt.NDArray[np.float64] = weights / weights.mean()
-    return scaled
+    return weights
+
+
+def counting_samples(
+    table: Any, targets: npt.NDArray[Any], weights: npt.NDArray[np.float64]
+) -> tuple[Any, npt.NDArray[Any], npt.NDArray[np.float64]]:
+    """Leave out the samples of weight 0, and scale the weights of the others to a mean of 1."""
+    counts = weights > 0
+    if counts.all():
+        return table, targets, weights / weights.mean()
+    kept = weights[counts]
+    return table[counts], targets[counts], kept / kept.mean()

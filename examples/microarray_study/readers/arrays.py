@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from microarray_study.errors import InputError
 from microarray_study.readers.raw_table import RawTable
@@ -53,7 +54,11 @@ def table_of_arrays(
 
 def _numbers(path: object, name: str, features: Any) -> npt.NDArray[np.float32]:
     """Return features in float32; numbers beyond it become infinite and are refused later."""
-    if hasattr(features, "toarray"):  # a matrix of scipy.sparse
+    if sparse.issparse(features):
+        try:
+            features.check_format(full_check=True)  # SciPy's own loops trust the indices
+        except ValueError as error:
+            raise InputError(f"{path}: {name} is no well-formed sparse matrix: {error}") from error
         features = features.toarray()
     features = np.asarray(features)
     if features.ndim != 2 or 0 in features.shape:

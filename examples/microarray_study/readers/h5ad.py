@@ -60,7 +60,12 @@ def _matrix(path: Path, item: Any) -> Features:
         raise InputError(f"{path}: X must be dense or sparse (csr, csc), got {kind or 'neither'!r}")
     shape = tuple(int(n) for n in item.attrs.get("shape", item.attrs.get("h5sparse_shape", ())))
     numbers = item["data"][()].astype(np.float32)
-    dense: Features = form((numbers, item["indices"][()], item["indptr"][()]), shape).toarray()
+    try:
+        matrix = form((numbers, item["indices"][()], item["indptr"][()]), shape)
+        matrix.check_format(full_check=True)  # SciPy's own loops trust the indices
+    except ValueError as error:
+        raise InputError(f"{path}: X is no well-formed sparse matrix: {error}") from error
+    dense: Features = matrix.toarray()
     return dense
 
 
