@@ -40,7 +40,7 @@ def default_settings() -> dict[str, Any]:
 
 def fit_dense(features: Array, labels: Array, seed: int, **settings: Any) -> Prediction:
     """Fit the classifier with dense first layers: the same recipe, members and hidden units."""
-    classifier = DenseClassifier(random_state=seed, evolution=None, **settings)
+    classifier = DenseClassifier(random_state=seed, **settings)
     classifier.fit(features, labels)
     return Prediction(classifier.predict, classifier.n_weights_)
 
@@ -58,7 +58,7 @@ def fit_at_density(features: Array, labels: Array, seed: int, **settings: Any) -
     """
     density, topology = settings["density"], settings["topology"]
     if topology == "dense":
-        return fit_dense(features, labels, seed, n_estimators=1)
+        return fit_dense(features, labels, seed, n_estimators=1, evolution=None)
     evolution = {"static": None, "set": "set", "rigl": "gradient"}[topology]
     inputs, units = features.shape[1], TrulySparseClassifier().hidden_units
     epsilon = density * inputs * units / (inputs + units)

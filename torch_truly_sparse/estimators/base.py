@@ -50,7 +50,7 @@ class TrulySparseEstimator(BaseEstimator):  # type: ignore[misc]
         *,
         hidden_units: int = 1000,
         epsilon: float = 5.0,
-        evolution: str | None = "gradient",
+        evolution: str | None = "set",
         max_epochs: int = 60,
         batch_size: int | str = "auto",
         learning_rate: float = 0.003,

@@ -31,9 +31,9 @@ class TrulySparseClassifier(ClassifierMixin, TrulySparseEstimator):  # type: ign
         hidden_units: hidden units of each.
         epsilon: connections of each network's first layer, as round(epsilon (features + hidden
             units)).
-        evolution: whether the topology of the first layer changes while it learns: `"gradient"`
-            drops the weakest connections and grows others where the loss falls the fastest (RigL),
-            `"set"` grows them at random (SET), None keeps it.
+        evolution: whether the topology of the first layer changes while it learns: `"set"` drops
+            the weakest connections and grows others at random (SET), `"gradient"` grows them where
+            the loss falls the fastest (RigL), None keeps the topology.
         max_epochs: times that each training sample is seen.
         batch_size: samples of a training step; `"auto"`: 16, more for more than 1024 samples.
         learning_rate: of AdamW, at the start.
@@ -86,7 +86,7 @@ class TrulySparseClassifier(ClassifierMixin, TrulySparseEstimator):  # type: ign
         *,
         hidden_units: int = 1000,
         epsilon: float = 5.0,
-        evolution: str | None = "gradient",
+        evolution: str | None = "set",
         max_epochs: int = 60,
         batch_size: int | str = "auto",
         learning_rate: float = 0.003,

@@ -95,8 +95,8 @@ def rank_features(
         >>> X = np.random.default_rng(0).normal(size=(60, 200))
         >>> y = np.where(X[:, 7] > 0, "sick", "well")
         >>> classifier = TrulySparseClassifier(random_state=0).fit(X, y)
-        >>> rank_features(classifier).names[0]
-        'x7'
+        >>> print(rank_features(classifier).names[0])
+        x7
     """
     check_is_fitted(estimator, "member_importances_")
     top = as_int(top, "top", least=1)

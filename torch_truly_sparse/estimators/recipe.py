@@ -9,7 +9,7 @@ from typing import Literal, SupportsFloat
 from .._arguments import as_fraction, as_int, as_scale
 
 LOSSES = ("squared", "cross_entropy")
-EVOLUTIONS = ("gradient", "set", None)
+EVOLUTIONS = ("set", "gradient", None)
 
 Loss = Literal["squared", "cross_entropy"]
 

@@ -26,7 +26,7 @@ class TrulySparseRegressor(RegressorMixin, TrulySparseEstimator):  # type: ignor
         hidden_units: hidden units of each.
         epsilon: connections of each network's first layer, as round(epsilon (features + hidden
             units)).
-        evolution: `"gradient"`, `"set"` or None, as for the classifier.
+        evolution: `"set"`, `"gradient"` or None, as for the classifier.
         max_epochs: times that each training sample is seen.
         batch_size: samples of a training step; `"auto"`: 16, more for more than 1024 samples.
         learning_rate: of AdamW, at the start.

@@ -28,7 +28,7 @@ class Schedule:
         batch_size: samples of a step.
         learning_rate: of AdamW at the start; it falls to 0 along half a cosine.
         input_dropout: share of the inputs left out of each step, drawn for each sample.
-        evolution: how new connections are chosen: `"gradient"`, `"set"` (at random), or None.
+        evolution: how new connections are chosen: `"set"` (at random), `"gradient"`, or None.
     """
 
     epochs: int
