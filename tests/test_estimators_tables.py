@@ -6,13 +6,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("sklearn")
 
 from scipy import sparse
 from wide_tables import QUICK, wide
 
-from torch_truly_sparse.estimators import TrulySparseClassifier
+from torch_truly_sparse.estimators import SparseEnsemble, TrulySparseClassifier
+from torch_truly_sparse.estimators import rows as estimator_rows
 
 
 def test_sparse_rows_give_what_their_dense_form_gives_uncentred():
@@ -28,6 +30,49 @@ def test_sparse_rows_give_what_their_dense_form_gives_uncentred():
         classifier.decision_function(X),
         atol=1e-5,
     )
+
+
+@pytest.mark.parametrize("evolution", [None, "set"])
+def test_a_layer_that_reads_only_the_features_that_occur_learns_the_same(evolution, monkeypatch):
+    rng = np.random.default_rng(0)
+    table = sparse.random_array((60, 2000), density=0.004, rng=rng, format="csr")
+    y = np.arange(60) % 2
+    widths = set()
+    forward = SparseEnsemble.forward
+
+    def watched(self, input, *rest):
+        widths.add(input.shape[1])
+        return forward(self, input, *rest)
+
+    monkeypatch.setattr(SparseEnsemble, "forward", watched)
+    settings = {**QUICK, "input_dropout": 0.0, "evolution": evolution}
+    narrow = TrulySparseClassifier(**settings).fit(table, y)
+    assert max(widths) <= 2000 // 8
+    monkeypatch.setattr(estimator_rows, "NARROW", 2000)  # always all features
+    whole = TrulySparseClassifier(**settings).fit(table, y)
+    assert max(widths) == 2000
+    np.testing.assert_array_equal(narrow.ensemble_.first.indices, whole.ensemble_.first.indices)
+    np.testing.assert_allclose(
+        narrow.decision_function(table), whole.decision_function(table), atol=1e-4
+    )
+    np.testing.assert_allclose(
+        narrow.feature_importances_, whole.feature_importances_, atol=1e-4, rtol=1e-2
+    )
+
+
+def test_growth_by_gradient_sees_the_features_that_do_not_occur_in_a_batch():
+    """It looks for connections of any feature, so its batches have all of them."""
+    rng = np.random.default_rng(0)
+    table = sparse.random_array((60, 2000), density=0.004, rng=rng, format="csr")
+    y = np.arange(60) % 2
+    settings = {**QUICK, "input_dropout": 0.0}
+    grown = TrulySparseClassifier(**settings, evolution="gradient").fit(table, y)
+    still = TrulySparseClassifier(**settings, evolution=None).fit(table, y)
+    indices = grown.ensemble_.first.indices
+    assert not torch.equal(indices, still.ensemble_.first.indices)
+    silent = np.asarray((table != 0).sum(axis=0)).ravel() == 0
+    strength = grown.ensemble_.first.topology.fan_out().numpy()
+    assert strength[~silent].mean() > strength[silent].mean()
 
 
 def test_a_sparse_table_is_never_made_dense():

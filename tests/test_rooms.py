@@ -31,7 +31,7 @@ ROOMS = {
     "interop": {"topology", "nn"},
     "distributed": {"evolution", "nn", "ops", "topology", "_wrappers"},
     "checkpoint": {"_wrappers"},
-    "estimators": {"evolution", "nn", "rules", "topology"},
+    "estimators": {"evolution", "functional", "nn", "rules", "topology"},
 }
 # What users need not install beside torch, a room may not import at its top.
 INSTALLED = {"torch", "numpy", *sys.stdlib_module_names}

@@ -131,15 +131,14 @@ def fit_svm(features: Array, labels: Array, seed: int, counts: Sequence[int] = (
             inner, cross = a @ a.T / count, b @ a.T / count
             for penalty in PENALTIES:
                 for weight in (None, "balanced"):
-                    model = SVC(kernel="precomputed", C=penalty, class_weight=weight)
-                    yield (count, penalty, weight), model.fit(inner, known).predict(cross)
+                    model = _fit_quietly(svm(penalty, weight, len(known)), inner, known)
+                    yield (count, penalty, weight), model.predict(cross)
 
     count, penalty, weight = choose(features, labels, seed, candidates)
     scaled, _ = standardised(features, features[:1])
     best = np.argsort(-f_statistic(scaled, labels), kind="stable")[:count]
     chosen = scaled[:, best]
-    model = SVC(kernel="precomputed", C=penalty, class_weight=weight)
-    model.fit(chosen @ chosen.T / count, labels)
+    model = _fit_quietly(svm(penalty, weight, len(labels)), chosen @ chosen.T / count, labels)
 
     def decide(table: Array) -> Array:
         other = standardised(features, table.astype(np.float64))[1][:, best]
@@ -147,6 +146,16 @@ def fit_svm(features: Array, labels: Array, seed: int, counts: Sequence[int] = (
 
     pairs = len(np.unique(labels)) * (len(np.unique(labels)) - 1) // 2
     return Prediction(decide, count * pairs)
+
+
+def svm(penalty: float, weight: str | None, samples: int) -> SVC:
+    """Make a linear SVM on inner products.
+
+    With more than 1000 samples that no plane separates, a large C takes minutes to converge; the
+    search then ends after 20,000 steps, as it would for a user who lost patience.
+    """
+    steps = -1 if samples <= 1000 else 20_000
+    return SVC(kernel="precomputed", C=penalty, class_weight=weight, max_iter=steps)
 
 
 def fit_two_phase(features: Array, labels: Array, seed: int) -> Prediction:

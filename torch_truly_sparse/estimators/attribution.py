@@ -54,7 +54,7 @@ def contributions(
     if rows.samples > MOST_SAMPLES:
         chosen = torch.randperm(rows.samples, generator=generator)[:MOST_SAMPLES].sort().values
     step = max(1, min(256, BLOCK // max(1, members * features)))
-    networks = [ensemble.member(number).requires_grad_(False) for number in range(members)]
+    networks = _members(ensemble)
     total = torch.zeros(members + 1, features, dtype=torch.float32)
     for output in range(targets.shape[1]):
         wanted = targets[chosen, output].double()
@@ -62,13 +62,27 @@ def contributions(
         sums = torch.zeros(3, members + 1, features, dtype=torch.float64)
         for place in range(0, len(chosen), step):
             picked = chosen[place : place + step]
-            each = _gradient_times_input(networks, rows.batch(picked), output)
+            input, columns = rows.batch(picked)
+            if columns is not None:
+                networks = _members(ensemble.narrowed(columns))
+            each = _gradient_times_input(networks, input, output)
             both = torch.cat([each, each.mean(dim=0, keepdim=True)]).double()
-            sums[0] += both.sum(dim=1)
-            sums[1] += both.square().sum(dim=1)
-            sums[2] += torch.einsum("s,msf->mf", wanted[place : place + step], both)
+            found = (
+                both.sum(dim=1),
+                both.square().sum(dim=1),
+                torch.einsum("s,msf->mf", wanted[place : place + step], both),
+            )
+            for total_of, part in zip(sums, found, strict=True):
+                if columns is None:
+                    total_of += part
+                else:
+                    total_of.index_add_(1, columns, part)
         total += _squared_t(sums, float(wanted @ wanted), len(chosen))
     return Contributions(total[-1], total[:-1])
+
+
+def _members(ensemble: SparseEnsemble) -> list[nn.Sequential]:
+    return [ensemble.member(number).requires_grad_(False) for number in range(ensemble.members)]
 
 
 def _gradient_times_input(networks: list[nn.Sequential], input: Tensor, output: int) -> Tensor:

@@ -221,8 +221,8 @@ class TrulySparseEstimator(BaseEstimator):  # type: ignore[misc]
         with torch_threads(self.n_jobs):
             for start in range(0, table.shape[0], step):
                 block = _scaled(table[start : start + step], self.scaling_)
-                input = block.batch(torch.arange(block.samples))
-                parts.append(self.ensemble_(input).double().mean(dim=0))
+                input, columns = block.batch(torch.arange(block.samples))
+                parts.append(self.ensemble_(input, columns).double().mean(dim=0))
         outputs: npt.NDArray[np.float64] = torch.cat(parts).numpy()
         return outputs
 

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from ..functional import sparse_linear
 from ..nn import TrulySparseLinear
 from ..topology import Topology
 
@@ -28,7 +29,7 @@ class SparseEnsemble(nn.Module):
             its first layer, at most features x hidden.
         generator: source of topologies and weights.
 
-    Shape: input (batch, features), output (members, batch, outputs), float32.
+    Shape: input (batch, features or columns), output (members, batch, outputs), float32.
     """
 
     def __init__(
@@ -60,17 +61,52 @@ class SparseEnsemble(nn.Module):
         self.head = nn.Parameter(torch.zeros(members, hidden, outputs, dtype=torch.float32))
         self.head_bias = nn.Parameter(torch.zeros(members, 1, outputs, dtype=torch.float32))
 
-    def forward(self, input: Tensor, dropout: Tensor | None = None) -> Tensor:
+    def forward(
+        self, input: Tensor, columns: Tensor | None = None, dropout: Tensor | None = None
+    ) -> Tensor:
         """Compute the outputs of every member.
 
         Args:
-            input: (batch, features) float32.
+            input: (batch, features) float32, or (batch, len(columns)) of some features.
+            columns: int64, increasing: the features of `input`, where the others are 0; None: all.
             dropout: (batch, members, hidden) float32 that the hidden units are multiplied with.
+
+        Cost: of the first layer, O(batch (connections of the columns + hidden units)); its gradient
+        takes O(nnz) more.
         """
-        units = torch.relu(self.first(input)).view(len(input), self.members, self.hidden)
+        if columns is None:
+            sums = self.first(input)
+        else:
+            topology, entries = self._connections_of(columns)
+            values = self.first.values.index_select(0, entries)
+            sums = sparse_linear(input, topology, values, self.first.bias)
+        units = torch.relu(sums).view(len(input), self.members, self.hidden)
         if dropout is not None:
             units = units * dropout
         return torch.baddbmm(self.head_bias, units.transpose(0, 1), self.head)
+
+    def _connections_of(self, columns: Tensor) -> tuple[Topology, Tensor]:
+        """Return the connections of some features, and the number of each in the first layer."""
+        topology = self.first.topology
+        starts, _, permutation = topology.transposed
+        lengths = starts[columns + 1] - starts[columns]
+        before = lengths.cumsum(0) - lengths
+        places = torch.arange(len(columns)).repeat_interleave(lengths)
+        by_column = torch.arange(len(places)) + (starts[columns] - before)[places]
+        entries, order = permutation[by_column].long().sort()
+        indices = torch.stack([topology.indices[0][entries].long(), places[order]])
+        return Topology.from_indices(indices, (topology.out_features, len(columns))), entries
+
+    @torch.no_grad()
+    def narrowed(self, columns: Tensor) -> SparseEnsemble:
+        """Return a copy that reads some features only, for samples where the others are 0."""
+        small = copy.copy(self)
+        small._modules = dict(self._modules)
+        topology, entries = self._connections_of(columns)
+        small.first = TrulySparseLinear.from_topology(
+            topology, self.first.values.detach()[entries], self.first.bias
+        )
+        return small
 
     @property
     def weights(self) -> int:

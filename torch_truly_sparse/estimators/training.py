@@ -14,7 +14,7 @@ from ..evolution.sparse_evolution import SparseEvolution
 from ..rules import RandomRegrow
 from .ensemble import SparseEnsemble
 from .recipe import Recipe
-from .rows import Rows
+from .rows import Batch, Rows
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of outputs and sample numbers, one for each member
 
@@ -70,6 +70,7 @@ def train(
         fused=True,
     )
     evolution = _evolve(ensemble, optimizer, schedule, recipe, batches, generator)
+    batch = _whole(rows) if schedule.evolution == "gradient" else rows.batch
     losses: list[float] = []
     try:
         for epoch in range(schedule.epochs):
@@ -79,10 +80,10 @@ def train(
                 done = (epoch * batches + number) / steps
                 rate = schedule.learning_rate * (1 + math.cos(math.pi * done)) / 2
                 optimizer.param_groups[0]["lr"] = rate
-                input = rows.batch(picked)
+                input, columns = batch(picked)
                 input = drop_inputs(input, schedule.input_dropout, generator)
                 kept = _hidden_dropout(ensemble, len(picked), recipe.dropout, generator)
-                value = loss(ensemble(input, kept), picked).sum()
+                value = loss(ensemble(input, columns, kept), picked).sum()
                 optimizer.zero_grad()
                 value.backward()
                 optimizer.step()
@@ -94,6 +95,11 @@ def train(
         if evolution is not None:
             evolution.remove()
     return losses
+
+
+def _whole(rows: Rows) -> Callable[[Tensor], Batch]:
+    """Make batches of all features: growth by gradient looks for connections of any of them."""
+    return lambda picked: Batch(rows.whole(picked), None)
 
 
 def _evolve(
