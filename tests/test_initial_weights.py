@@ -33,7 +33,7 @@ def _unequal_rows() -> Tensor:
 def _initialised(init: str) -> tuple[Tensor, Tensor]:
     layer = TrulySparseLinear(400, 3330, nnz=36_000, init=init)
     layer.indices = _unequal_rows()
-    layer.reset_parameters(generator=seeded())
+    layer.reset_weights(generator=seeded())
     assert (layer.bias == 0).all()
     return layer.indices.long(), layer.values.detach()
 

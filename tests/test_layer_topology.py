@@ -71,7 +71,7 @@ def test_assigning_the_own_topology_changes_nothing():
 
 
 @pytest.mark.parametrize("write", ["copy", "inference", "view"])
-def test_a_valid_change_in_place_is_followed(write):
+def test_a_change_in_place_without_the_seal_is_refused_until_it_is_assigned(write):
     layer = small()
     _assert_follows(layer)
     given = _other(layer)
@@ -82,6 +82,19 @@ def test_a_valid_change_in_place_is_followed(write):
         layer.indices.view(-1)[:] = given.flatten()
     else:
         layer.indices.copy_(given)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not the connections that their `seal` was made of"):
+            layer(torch.ones(1, 9))
+    layer.indices = layer.indices
+    _assert_follows(layer)
+
+
+def test_indices_and_seal_that_are_copied_together_are_followed():
+    layer, other = small(), small()
+    other.indices = _other(layer)
+    _assert_follows(layer)
+    for own, given in zip(layer.buffers(), other.buffers(), strict=True):
+        own.copy_(given)
     _assert_follows(layer)
 
 

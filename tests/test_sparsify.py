@@ -197,7 +197,7 @@ def test_pruning_masks_are_understood_and_gone(init):
     how = {} if init == "nonzero" else {"density": 0.2}
     sparse = tts.sparsify(model, init=init, inplace=True, **how)
     assert sorted(sparse.state_dict()) == [
-        f"{layer}.{name}" for layer in "02" for name in ("bias", "indices", "values")
+        f"{layer}.{name}" for layer in "02" for name in ("bias", "indices", "seal", "values")
     ]
     assert not sparse[0]._forward_pre_hooks
     assert (sparse[0].bias == 0).sum() == 3
@@ -272,3 +272,11 @@ def test_densify_is_the_inverse(inplace):
 def test_densify_leaves_what_is_excluded():
     sparse = tts.sparsify(Net(), density=0.3)
     assert kinds(tts.densify(sparse, exclude=["body"]))["body.2"] == "TrulySparseLinear"
+
+
+def test_layers_with_fewer_connections_than_outputs_are_warned_of():
+    net = nn.Sequential(nn.Linear(2000, 24), nn.ReLU(), nn.Linear(24, 2))
+    with pytest.warns(UserWarning, match=r"'2' \(2 x 24\) gets 0.*`exclude`"):
+        sparse = tts.sparsify(net, density=0.01)
+    assert sparse[2].nnz == 0
+    tts.sparsify(net, density=0.01, exclude=["2"])  # no warning: it would be an error here

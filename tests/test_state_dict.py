@@ -59,7 +59,7 @@ def assert_equal_layers(a: nn.Module, b: nn.Module) -> None:
 def test_state_holds_topology_and_weights_and_nothing_derived():
     layer = layer_of(0)
     layer(torch.ones(2, 12, requires_grad=True)).sum().backward()
-    assert list(layer.state_dict()) == ["values", "bias", "indices"]
+    assert list(layer.state_dict()) == ["values", "bias", "indices", "seal"]
     assert list(layer_of(0, kind=MaskedLinear).state_dict()) == ["weight", "bias", "mask"]
 
 
@@ -163,7 +163,7 @@ def test_a_bias_alone_loads_where_partial_states_are_allowed():
     receiver = layer_of(2)
     before = copied(receiver.state_dict())
     result = receiver.load_state_dict({"bias": torch.ones(9)}, strict=False)
-    assert sorted(result.missing_keys) == ["indices", "values"]
+    assert sorted(result.missing_keys) == ["indices", "seal", "values"]
     assert (receiver.bias == 1).all()
     assert all_same_bits({**before, "bias": torch.ones(9)}, receiver.state_dict())
     with pytest.raises(RuntimeError, match=r"Missing key"):
@@ -312,6 +312,7 @@ def test_a_copy_is_followed_after_changes_of_its_own():
     twin = copy.deepcopy(layer)
     x = torch.randn(3, 12)
     twin.indices.copy_(layer_of(5).indices)
+    twin.seal.copy_(layer_of(5).seal)
     with pytest.warns(UserWarning, match="another topology was copied over"):
         torch.testing.assert_close(twin(x), twin.to_dense()(x))
     torch.testing.assert_close(layer(x), layer.to_dense()(x))

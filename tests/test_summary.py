@@ -7,12 +7,35 @@ import torch
 from torch import nn
 
 import torch_truly_sparse as tts
+from torch_truly_sparse import Topology, TrulySparseLinear
 
 
 def model() -> nn.Module:
     net = nn.Sequential(nn.Linear(20, 30), nn.LayerNorm(30), nn.Linear(30, 5, bias=False))
     net.append(net[2])
     return tts.sparsify(net, density=0.1, exclude=["2"])
+
+
+def all_connected() -> TrulySparseLinear:
+    """A layer in which each unit has a connection."""
+    places = torch.arange(60)
+    topology = Topology.from_positions((places % 30 * 20 + places % 20).unique(), (30, 20))
+    assert topology.nnz == 60
+    return TrulySparseLinear.from_topology(topology, torch.ones(60), torch.zeros(30))
+
+
+def test_units_that_nothing_goes_through_are_counted():
+    indices = torch.tensor([[0, 0, 2], [1, 4, 1]])
+    layer = TrulySparseLinear.from_topology(Topology.from_indices(indices, (4, 6)), torch.ones(3))
+    summary = tts.summary(nn.Sequential(layer))
+    assert summary.rows[0].isolated_outputs == 2
+    assert summary.rows[0].isolated_inputs == 4
+    assert str(summary).endswith(
+        "0: 2 output units without an input, 4 input units that nothing reads"
+    )
+    whole = tts.summary(nn.Sequential(all_connected()))
+    assert whole.rows[0].isolated_outputs == whole.rows[0].isolated_inputs == 0
+    assert "without" not in str(whole)
 
 
 def test_a_row_for_each_layer_before_and_after():
@@ -23,7 +46,7 @@ def test_a_row_for_each_layer_before_and_after():
     assert (sparse.nnz, sparse.density) == (60, 0.1)
     assert (dense.nnz, dense.density) == (150, 1.0)
     assert sparse.bytes_dense == 4 * (600 + 30)
-    assert sparse.bytes == 60 * (4 + 8) + 4 * 30
+    assert sparse.bytes == 60 * (4 + 8) + 4 * 30 + 192  # the last: the seal
     assert dense.bytes == dense.bytes_dense == 4 * 150
     assert summary.other_bytes == 4 * 60
     assert summary.nnz == 210
@@ -40,10 +63,12 @@ def test_bytes_are_those_of_all_parameters_and_buffers():
 
 
 def test_it_prints_as_a_table_of_one_width():
-    lines = str(tts.summary(model())).splitlines()
+    net = model()
+    net[0] = all_connected()
+    lines = str(tts.summary(net)).splitlines()
     assert " ".join(lines[0].split()) == "layer kind out x in nnz density dense now"
-    assert " ".join(lines[2].split()) == "0 sparse 30 x 20 60 10.000% 2.5 kB 840 B"
-    assert " ".join(lines[-1].split()) == "total 210 28.000% 3.4 kB 1.7 kB"
+    assert " ".join(lines[2].split()) == "0 sparse 30 x 20 60 10.000% 2.5 kB 1.0 kB"
+    assert " ".join(lines[-1].split()) == "total 210 28.000% 3.4 kB 1.9 kB"
     assert len({len(line) for line in lines}) == 1
 
 
@@ -67,7 +92,7 @@ def test_times_are_measured_on_request_and_leave_no_trace(dtype):
         assert row.seconds_dense > 0
     assert summary.rows[1].seconds == summary.rows[1].seconds_dense
     assert all(parameter.grad is None for parameter in net.parameters())
-    lines = str(summary).splitlines()
+    lines = [line for line in str(summary).splitlines() if "units without" not in line]
     assert lines[0].split()[-3:] == ["dense", "time", "time"]
     assert all(line.endswith(" ms") for line in (lines[2], lines[3], lines[-1]))
 

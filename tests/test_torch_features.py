@@ -339,4 +339,9 @@ def _named(model: nn.Module) -> Iterator[str]:
 
 def test_names_of_parameters_and_buffers_are_those_of_the_documentation():
     assert list(_named(network())) == ["0.values", "0.bias", "2.values", "2.bias"]
-    assert [name for name, _ in network().named_buffers()] == ["0.indices", "2.indices"]
+    assert [name for name, _ in network().named_buffers()] == [
+        "0.indices",
+        "0.seal",
+        "2.indices",
+        "2.seal",
+    ]

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 any_autocast_enabled = torch._C._is_any_autocast_enabled
@@ -33,6 +34,11 @@ def version_of(tensor: Tensor) -> int:
     Compiled code cannot read this number.
     """
     return 0 if tensor.is_inference() else tensor._version
+
+
+def has_content(tensor: Tensor) -> bool:
+    """Return whether a tensor holds numbers: it is neither on `meta` nor a stand-in of a trace."""
+    return not tensor.is_meta and not isinstance(tensor, FakeTensor)
 
 
 def break_graph(reason: str) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .._arguments import check_module
 from ..nn import TrulySparseLinear
 from ..nn.conversion import weights_at
+from ..nn.saved_state import check_saved_seal
 from ..topology import Topology
 
 
@@ -65,9 +66,10 @@ def load_dense_state_dict(
         prefix = f"{name}." if name else ""
         if prefix + "values" in entries or prefix + "indices" in entries:
             problems += _sparse_problems(prefix, layer, entries)
+            entries.setdefault(prefix + "seal", layer.seal)  # loading makes it anew
             continue
         if prefix + "weight" not in entries:
-            absent |= {prefix + own: prefix + "weight" for own in ("values", "indices")}
+            absent |= {prefix + own: prefix + "weight" for own in ("values", "indices", "seal")}
             continue
         weight = entries.pop(prefix + "weight")
         problem = _problem(prefix + "weight", weight, (layer.out_features, layer.in_features))
@@ -76,6 +78,7 @@ def load_dense_state_dict(
             continue
         entries[prefix + "values"] = weights_at(weight, layer.topology)
         entries[prefix + "indices"] = layer.indices
+        entries[prefix + "seal"] = layer.seal
     own = model.state_dict()
     for key, tensor in own.items():
         # In sparse form a layer may bring a topology of another size, which is checked above.
@@ -109,6 +112,10 @@ def _sparse_problems(
         topology = Topology.from_indices(indices, (layer.out_features, layer.in_features))
     except (TypeError, ValueError) as error:
         return [f"`{prefix}indices`: {error}"]
+    try:
+        check_saved_seal(topology, entries, prefix)
+    except ValueError as error:
+        return [str(error)]
     problem = _problem(prefix + "values", entries[prefix + "values"], (topology.nnz,))
     return [problem] if problem else []
 

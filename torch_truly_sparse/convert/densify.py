@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..nn import TrulySparseLinear
+from .pretrained import unguard_saving
 from .replace import replace_modules, settle_fast_paths
 from .replaceable import check_replaceable, find_replaceable, names_of
 
@@ -54,4 +55,6 @@ def densify(model: nn.Module, *, exclude: Iterable[str] = (), inplace: bool = Fa
         model, {layer: layer.to_dense() for layer in layers}, inplace=inplace
     )
     settle_fast_paths(converted)
+    if not any(isinstance(module, TrulySparseLinear) for module in converted.modules()):
+        unguard_saving(converted)
     return converted

@@ -39,7 +39,8 @@ def draw(
     ).to_empty(device=device)
     shape = (linear.out_features, linear.in_features)
     layer.replace_topology(shares.draw(shape, nnz, generator=generator))
-    layer.reset_parameters(generator=generator)
+    layer.topology_learnt = False
+    layer.reset_weights(generator=generator)
     if layer.bias is not None and parts.bias is not None and not parts.bias.is_meta:
         layer.bias.copy_(parts.bias)
     return _like(layer, linear, parts)
@@ -48,7 +49,9 @@ def draw(
 def keep_largest(linear: nn.Linear, nnz: int, shares: Distribution) -> TrulySparseLinear:
     """Keep the `nnz` largest weights of a dense layer, as the distribution chooses them."""
     parts = parts_of(linear)
-    return _of_topology(linear, parts, shares.largest(parts.weight, nnz))
+    layer = _of_topology(linear, parts, shares.largest(parts.weight, nnz))
+    layer.topology_learnt = True
+    return layer
 
 
 def keep_nonzero(linear: nn.Linear) -> TrulySparseLinear | None:

@@ -151,7 +151,8 @@ def _own_behaviour(layer: nn.Module, kind: type) -> str | None:
                     f"it has a hook ({hooks.strip('_')}: {getattr(hook, '__name__', hook)}); "
                     "remove it, and register it on the new layer"
                 )
-    expected = {"values", "indices", "bias"} if kind is not nn.Linear else {"weight", "bias"}
+    sparse = kind is not nn.Linear
+    expected = {"values", "indices", "seal", "bias"} if sparse else {"weight", "bias"}
     for name in pruned:
         expected |= {f"{name}_orig", f"{name}_mask"}
     for name in (*layer._parameters, *layer._buffers, *layer._modules):

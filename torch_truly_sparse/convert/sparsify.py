@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -14,6 +15,7 @@ from ..topology import Distribution
 from ..topology import distribution as distribution_of
 from .layers import draw, keep_largest, keep_nonzero
 from .materialise import check_materialisable, materialise
+from .pretrained import guard_saving
 from .replace import replace_modules, settle_fast_paths
 from .replaceable import check_replaceable, find_replaceable, names_of
 
@@ -77,6 +79,12 @@ def sparsify(
     From then on `load_state_dict` of the model changes nothing where the state does not fit
     (`nn.load_all_or_nothing`).
 
+    A warning names layers that get fewer connections than they have output units: some of their
+    outputs cannot depend on the input.
+
+    A model of Hugging Face transformers saves itself (`save_pretrained`) so that its dense class
+    refuses the files; convert a new dense model and load them into that.
+
     In evaluation `nn.TransformerEncoderLayer` calls a fused kernel for dense weights; where a layer
     of it has become sparse it takes its ordinary path instead.
 
@@ -129,6 +137,7 @@ def sparsify(
     settle_fast_paths(converted)
     if not isinstance(converted, SparseLayer):  # which refuses as a whole by itself
         load_all_or_nothing(converted)
+    guard_saving(converted)
     return converted
 
 
@@ -154,7 +163,25 @@ def _counts(
                 f"`distribution` gives {names.of(layer)!r} {nnz} connections; there are "
                 f"{_positions(layer)} positions"
             )
+    _warn_of_collapse(names, counts)
     return counts
+
+
+def _warn_of_collapse(names: ModuleNames, counts: Mapping[nn.Linear, int]) -> None:
+    """Warn of layers in which some output units can have no input."""
+    starved = [
+        f"{names.of(layer)!r} ({layer.out_features} x {layer.in_features}) gets {nnz}"
+        for layer, nnz in counts.items()
+        if nnz < min(layer.out_features, _positions(layer))
+    ]
+    if starved:
+        warnings.warn(
+            "layers with fewer connections than output units: "
+            + ", ".join(starved)
+            + ". A unit without a connection gives the same output for every sample; leave the "
+            "layer dense with `exclude`, or give it more with `per_layer`",
+            stacklevel=4,
+        )
 
 
 def _densities(per_layer: Mapping[str, float] | None) -> Mapping[str, float]:

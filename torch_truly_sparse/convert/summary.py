@@ -29,6 +29,8 @@ class LayerSummary:
     density: float
     bytes_dense: int  # of the parameters of an nn.Linear of this shape
     bytes: int  # of the parameters and buffers that are there
+    isolated_outputs: int = 0  # output units without a connection
+    isolated_inputs: int = 0  # input units without a connection
     seconds_dense: float | None = None  # forward and backward, where they were measured
     seconds: float | None = None
 
@@ -102,7 +104,17 @@ class ModelSummary:
                 _time(sum(row.seconds_dense or 0.0 for row in self.rows)),
                 _time(sum(row.seconds or 0.0 for row in self.rows)),
             ]
-        return _table(head, lines, [other, total])
+        return _table(head, lines, [other, total]) + self._isolated()
+
+    def _isolated(self) -> str:
+        """Say which layers have units that nothing goes through."""
+        lines = [
+            f"\n{row.name or '(the model itself)'}: {row.isolated_outputs:,} output units without "
+            f"an input, {row.isolated_inputs:,} input units that nothing reads"
+            for row in self.rows
+            if row.isolated_outputs or row.isolated_inputs
+        ]
+        return "".join(lines)
 
 
 def summary(model: nn.Module, *, batch: int | None = None) -> ModelSummary:
@@ -116,7 +128,8 @@ def summary(model: nn.Module, *, batch: int | None = None) -> ModelSummary:
             other.
 
     Returns:
-        A `ModelSummary`: `print` it, or read its `rows`. Bytes are those of parameters and
+        A `ModelSummary`: `print` it, or read its `rows`. Units that no connection reaches are
+        counted, and printed below the table where there are any. Bytes are those of parameters and
         buffers: a sparse weight has its value (4 in float32) and its coordinates (8). Gradients,
         the optimizer's state, row pointers and the transposed order (8 a weight, once an input
         gradient has been asked for) come on top.
@@ -173,6 +186,10 @@ def _row(name: str, layer: nn.Linear | TrulySparseLinear, batch: int | None) -> 
             if isinstance(layer, TrulySparseLinear)
             else seconds
         )
+    isolated = 0, 0
+    if isinstance(layer, TrulySparseLinear) and not layer.indices.is_meta:
+        fans = layer.topology.fan_in(), layer.topology.fan_out()
+        isolated = int((fans[0] == 0).sum()), int((fans[1] == 0).sum())
     return LayerSummary(
         name,
         sparse,
@@ -181,6 +198,7 @@ def _row(name: str, layer: nn.Linear | TrulySparseLinear, batch: int | None) -> 
         nnz / positions if positions else 0.0,
         numbers * weight.element_size(),
         now,
+        *isolated,
         seconds_dense,
         seconds,
     )

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from .._arguments import as_int
 from ..nn import SparseLayer
+from ..nn.saved_state import check_saved_seal
 from ..ops import from_positions, mark_smallest, to_positions
-from ..topology import Topology
+from ..topology import Shape, Topology, seal_of, sealed_shape
 from .group import check_unwrapped
 
 Copy = TypeVar("Copy", bound=nn.Module | Mapping[str, Tensor])
@@ -220,7 +221,7 @@ def _merge_states(states: list[Mapping[str, Tensor]], nnz: Counts) -> dict[str, 
         for key in first
         if key.split(".")[-1] == "indices" and f"{key.removesuffix('indices')}values" in first
     ]
-    sparse = {prefix + part for prefix in prefixes for part in ("indices", "values")}
+    sparse = {prefix + part for prefix in prefixes for part in ("indices", "values", "seal")}
     for number, state in enumerate(states):
         different = set(state) ^ set(first)
         different |= {
@@ -243,11 +244,7 @@ def _merge_states(states: list[Mapping[str, Tensor]], nnz: Counts) -> dict[str, 
     for prefix in prefixes:
         name = prefix.removesuffix(".")
         indices = [state[prefix + "indices"] for state in states]
-        # A state dict does not say how wide a layer is; to tell positions apart this will do.
-        rows, columns = (
-            max((int(each[row].max()) + 1 for each in indices if each.shape[1]), default=1)
-            for row in (0, 1)
-        )
+        rows, columns = _shape_of(states, prefix)
         count = count_to_keep([each.shape[1] for each in indices], nnz, name)
         positions, weights = merge_connections(
             (
@@ -264,4 +261,28 @@ def _merge_states(states: list[Mapping[str, Tensor]], nnz: Counts) -> dict[str, 
         )
         merged[prefix + "indices"] = from_positions(positions, (rows, columns), indices[0].dtype)
         merged[prefix + "values"] = weights
+        if prefix + "seal" in first:
+            topology = Topology.from_indices(merged[prefix + "indices"], (rows, columns))
+            merged[prefix + "seal"] = seal_of(topology)
     return {key: merged[key] for key in first}
+
+
+def _shape_of(states: list[Mapping[str, Tensor]], prefix: str) -> Shape:
+    """Return the shape of a layer as the seals of its states say it.
+
+    Raises:
+        ValueError: the states are of layers of different shapes, or a seal is of other indices.
+    """
+    if prefix + "seal" in states[0]:
+        shape = sealed_shape(states[0][prefix + "seal"])
+        for state in states:
+            topology = Topology.from_indices(state[prefix + "indices"], shape)
+            check_saved_seal(topology, state, prefix)
+        return shape
+    # A state without a seal does not say it; to tell positions apart this will do.
+    indices = [state[prefix + "indices"] for state in states]
+    rows, columns = (
+        max((int(each[row].max()) + 1 for each in indices if each.shape[1]), default=1)
+        for row in (0, 1)
+    )
+    return rows, columns

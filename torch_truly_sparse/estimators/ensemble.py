@@ -57,7 +57,7 @@ class SparseEnsemble(nn.Module):
             torch.zeros(members * hidden, dtype=torch.float32),
             init="he_uniform",
         )
-        self.first.reset_parameters(generator=generator)
+        self.first.reset_weights(generator=generator)
         self.head = nn.Parameter(torch.zeros(members, hidden, outputs, dtype=torch.float32))
         self.head_bias = nn.Parameter(torch.zeros(members, 1, outputs, dtype=torch.float32))
 

@@ -18,7 +18,8 @@ class AveragedModel(swa_utils.AveragedModel):
     k belongs to another connection than before, and the class mixes the weights of the two. Here
     the averages follow the topology before each update: a connection that still exists keeps its
     average, the average of a dropped connection is dropped, and a new connection starts with its
-    present weight, as if it had always had this weight.
+    present weight, as if it had always had this weight. With `use_buffers=True` all other buffers
+    are averaged; the topology is not.
 
     Args:
         model, device, avg_fn, multi_avg_fn, use_buffers: as for
@@ -60,6 +61,9 @@ class AveragedModel(swa_utils.AveragedModel):
         for averaged, current in pairs:
             _follow(averaged, current)
         super().update_parameters(model)
+        if self.use_buffers:  # it has averaged the topology, too, and rounded
+            for averaged, current in pairs:
+                averaged.replace_topology(current.topology.to(averaged.weight_parameter.device))
 
 
 def _sparse_layers(model: nn.Module) -> list[SparseLayer]:

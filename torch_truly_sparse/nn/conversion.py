@@ -49,6 +49,7 @@ def layer_of(
         dtype=values.dtype,
     ).to_empty(device=values.device)
     layer.replace_topology(topology)
+    layer.topology_learnt = False
     layer.scatter_(layer.weight_parameter, values)
     if layer.bias is not None and bias is not None:
         layer.bias.copy_(bias)

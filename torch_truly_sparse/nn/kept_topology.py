@@ -9,11 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._torch_internals import transforms_active, version_of
-from ..topology import Shape, Topology
+from .._torch_internals import has_content, transforms_active, version_of
+from ..topology import Shape, Topology, check_seal
 
 _UNKNOWN = -1
 """The version recorded for indices adopted in compiled code; the next eager use checks them."""
+
+
+_REMEDY = (
+    ". Assign `layer.indices = ...` instead of writing into it; for averages of weights use "
+    "tts.nn.AveragedModel, which does not average the topology; or load a saved state again"
+)
 
 
 class KeptTopology:
@@ -30,6 +36,8 @@ class KeptTopology:
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
+        # The buffers of indices and seal, as far as they are known.
+        self._own: tuple[Tensor, Tensor] | None = None
         self._indices: Tensor | None = None
         self._version = 0
         self._topology: Topology | None = None
@@ -37,16 +45,19 @@ class KeptTopology:
         # Of a copy only: the indices that it began with, and the mark of their topology.
         self._copied: tuple[weakref.ref[Tensor], int] | None = None
 
-    def of(self, indices: Tensor, *, transposed: bool = False) -> Topology:
+    def of(self, indices: Tensor, seal: Tensor, *, transposed: bool = False) -> Topology:
         """Return the topology of `indices`, checking them first if they may have changed.
 
         Args:
             indices: (2, nnz), usually the tensor that was adopted. Any other tensor takes its place
                 (`torch.func.functional_call` lends a layer other tensors).
+            seal: (192,) int8, the seal of the indices; indices that are lent without a seal of
+                their own need none.
             transposed: whether the order by columns is needed.
 
         Raises:
-            TypeError, ValueError: `indices` are not a topology of this shape.
+            TypeError, ValueError: `indices` are not a topology of this shape, or not that of the
+                seal.
 
         Cost: O(1) where nothing changed; otherwise O(nnz + out_features + in_features).
 
@@ -62,9 +73,17 @@ class KeptTopology:
         if unchanged and not compiling:
             unchanged = version_of(indices) == self._version
         if not unchanged:
-            derived = Topology.from_indices(indices, self._shape)
+            lent = self._own is not None and indices is not self._own[0]
+            plain = compiling or (lent and self._own is not None and seal is self._own[1])
+            derived = (
+                Topology.from_indices(indices, self._shape)
+                if plain
+                else self.checked(indices, seal)
+            )
             if transforms_active():  # its tensors must not outlive the transform
                 return derived
+            if not lent and not compiling:
+                self._own = indices, seal
             self._keep(indices, derived)
             self._warn_of_averages(indices, derived)
         topology = self._topology
@@ -74,7 +93,22 @@ class KeptTopology:
             self._transposed = True
         return topology
 
-    def adopt(self, indices: Tensor, row_pointers: Tensor) -> None:
+    def checked(self, indices: Tensor, seal: Tensor) -> Topology:
+        """Return the topology of a buffer and its seal, checked anew, and keep nothing.
+
+        Raises:
+            TypeError, ValueError: `indices` are not a topology of this shape, or not that of the
+                seal.
+        """
+        try:
+            topology = Topology.from_indices(indices, self._shape)
+        except ValueError as error:
+            raise ValueError(f"{error}. The indices were changed in place{_REMEDY}") from None
+        if has_content(indices) and has_content(seal) and not transforms_active():
+            check_seal(topology, seal, _REMEDY)
+        return topology
+
+    def adopt(self, indices: Tensor, row_pointers: Tensor, seal: Tensor) -> None:
         """Keep a checked topology in place of the previous one.
 
         If the order by columns was ever derived, it is derived for this topology at once, so that
@@ -83,15 +117,23 @@ class KeptTopology:
         Args:
             indices: (2, nnz) the buffer, checked.
             row_pointers: (out_features + 1,) int64, the row pointers of `indices`.
+            seal: (192,) int8, the buffer of their seal.
         """
         self._copied = None
+        self._own = indices, seal
         topology = Topology(indices, self._shape, row_pointers)
         self._keep(indices, topology)
         if self._transposed:
             _ = topology.transposed
 
-    def forget(self) -> None:
-        """Drop everything: the next use checks and derives again."""
+    def forget(self, indices: Tensor, seal: Tensor) -> None:
+        """Drop everything: the next use checks and derives again.
+
+        Args:
+            indices: (2, nnz) the buffer.
+            seal: (192,) int8, the buffer of their seal.
+        """
+        self._own = indices, seal
         self._indices = self._topology = None
 
     def _keep(self, indices: Tensor, topology: Topology) -> None:
@@ -115,6 +157,9 @@ class KeptTopology:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> KeptTopology:
         copied = KeptTopology(self._shape)
+        if self._own is not None:
+            own, seal = (memo.get(id(buffer)) for buffer in self._own)
+            copied._own = None if own is None or seal is None else (own, seal)
         indices = None if self._indices is None else memo.get(id(self._indices))
         if indices is not None and self._topology is not None and not indices.is_meta:
             copied._copied = weakref.ref(indices), _mark(self._topology)

@@ -120,6 +120,7 @@ class MaskedLinear(SparseLayer):
     def replace_topology(self, topology: Topology) -> None:
         """Replace the topology, as `SparseLayer.replace_topology` says."""
         self._connect(self._fitting(topology, self.nnz))
+        self.topology_learnt = True
 
     @torch.no_grad()
     def resize_topology(self, topology: Topology) -> None:
@@ -129,6 +130,7 @@ class MaskedLinear(SparseLayer):
         self.weight.grad = None
         self._nnz = topology.nnz
         self._connect(topology)
+        self.topology_learnt = True
 
     def _connect(self, topology: Topology) -> None:
         _ = topology.row_pointers  # checks what has not been checked yet
@@ -151,5 +153,6 @@ class MaskedLinear(SparseLayer):
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
     ) -> None:
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self.topology_learnt = self.topology_learnt or prefix + "mask" in state_dict
         if self.mask.device.type != "meta":
             self._nnz = int(self.mask.sum())

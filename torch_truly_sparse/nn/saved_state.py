@@ -11,8 +11,14 @@ from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
 
 from .._arguments import check_tensor
-from ..topology import Topology
+from .._torch_internals import has_content
+from ..topology import Topology, check_seal, is_seal
 from .sparse_layer import SparseLayer
+
+FOREIGN = (
+    ": the state is of another model, or was changed since it was saved (by an average over all "
+    "entries, or a cast)"
+)
 
 
 class StateDictError(ValueError, RuntimeError):
@@ -167,12 +173,35 @@ def check_saved_topology(
     topology = Topology.from_indices(
         state_dict[prefix + "indices"], (layer.out_features, layer.in_features)
     )
+    check_saved_seal(topology, state_dict, prefix)
     if topology.nnz != layer.nnz:
         layer.check_resizable()
     values = state_dict[prefix + "values"]
     _check_loadable(layer, prefix + "values", values, (topology.nnz,), assign)
     check_saved_bias(layer, state_dict, prefix, assign=assign)
     return topology
+
+
+def check_saved_seal(topology: Topology, state_dict: Mapping[str, Any], prefix: str) -> None:
+    """Check that a saved topology is of this matrix and as it was when it was saved.
+
+    A state that was saved before there were seals has none, and passes.
+
+    Raises:
+        ValueError: the seal is of another shape or of other connections, or is no seal.
+    """
+    if prefix + "seal" not in state_dict:
+        return
+    seal = state_dict[prefix + "seal"]
+    if not is_seal(seal):
+        raise ValueError(f"`{prefix}seal` is no seal: 192 int8, as `state_dict` saves them")
+    if has_content(topology.indices) and has_content(seal):
+        check_seal(topology, seal, FOREIGN)
+
+
+def is_mark(entry: object) -> bool:
+    """Return whether an entry `weight` of a state only keeps dense layers from loading it."""
+    return isinstance(entry, Tensor) and entry.shape == (0,)
 
 
 def check_saved_bias(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from .._arguments import as_int
 from ..topology import Topology, count_connections
 from .init import Initializer, initializer
+from .storage import default_weight_dtype
 
 
 class SparseLayer(nn.Module, ABC):
@@ -30,6 +31,9 @@ class SparseLayer(nn.Module, ABC):
     bias: nn.Parameter | None
     nnz_fixed_by: str | None = None
     """What relies on the number of weights (a data-parallel wrapper), or None."""
+    topology_learnt: bool = False
+    """Whether the topology is no longer the one that the layer was made with, or was chosen by
+    trained weights: `reset_parameters` then draws another one."""
     if TYPE_CHECKING:
         indices: Tensor
         """(2, nnz) topology: output units above input units, sorted row-major, unique."""
@@ -52,7 +56,7 @@ class SparseLayer(nn.Module, ABC):
         self.in_features = as_int(in_features, "in_features", least=0)
         self.out_features = as_int(out_features, "out_features", least=0)
         self.init = initializer(init)
-        dtype = torch.get_default_dtype() if dtype is None else dtype
+        dtype = default_weight_dtype() if dtype is None else dtype
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(
                 f"`dtype` must be float32 or float64, got {dtype}: the weights stay float32 where "
@@ -67,7 +71,10 @@ class SparseLayer(nn.Module, ABC):
             self.bias = nn.Parameter(torch.empty(self.out_features, device=device, dtype=dtype))
         else:
             self.register_parameter("bias", None)
-        if device.type != "meta":
+        if self.weight_parameter.is_meta:  # also where a loader moves parameters as they are made
+            for name, buffer in self._buffers.items():
+                self._buffers[name] = None if buffer is None else buffer.to("meta")
+        else:
             self.reset_topology(generator=generator)
 
     @abstractmethod
@@ -214,11 +221,8 @@ class SparseLayer(nn.Module, ABC):
 
         Cost: O(nnz + in_features + out_features).
         """
-        topology = Topology.random(
-            self.out_features, self.in_features, nnz=self.nnz, generator=generator
-        )
-        self.replace_topology(topology)
-        self.reset_parameters(generator=generator)
+        self._draw_topology(generator)
+        self.reset_weights(generator=generator)
 
     @torch.no_grad()
     def reset_parameters(
@@ -227,7 +231,43 @@ class SparseLayer(nn.Module, ABC):
         *,
         generator: torch.Generator | None = None,
     ) -> None:
+        """Make the layer as new, in place: nothing that it has learnt is left.
+
+        The weights are drawn anew and the bias becomes 0. So is the topology, uniformly at random,
+        if it has changed since the layer was made (by evolution, by an assignment, by a saved
+        state) or was chosen by trained weights (`from_dense(density=...)`,
+        `sparsify(init="magnitude")`). A topology that was drawn or given when the layer was made,
+        and is still there, stays. To keep the topology in any case, call `reset_weights`. The state
+        of an optimizer is not touched: make a new optimizer.
+
+        Args:
+            init: as for `reset_weights`.
+            generator: source of randomness, or None for torch's default generator.
+
+        Cost: O(nnz + in_features + out_features).
+        """
+        if self.topology_learnt:
+            self._draw_topology(generator)
+        self.reset_weights(init, generator=generator)
+
+    def _draw_topology(self, generator: torch.Generator | None) -> None:
+        topology = Topology.random(
+            self.out_features, self.in_features, nnz=self.nnz, generator=generator
+        )
+        self.replace_topology(topology)
+        self.topology_learnt = False
+
+    @torch.no_grad()
+    def reset_weights(
+        self,
+        init: str | Initializer | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
         """Draw new weights in place; the bias becomes 0 (as in He et al. 2015 and in SET).
+
+        The topology stays, with all that evolution has learnt. Cross-validation needs
+        `reset_parameters` between its folds.
 
         Args:
             init: `"linear_uniform"` (the scale of `nn.Linear`), `"he_uniform"`,

@@ -10,6 +10,12 @@ from torch import Tensor, nn
 from ..functional import HALVES
 
 
+def default_weight_dtype() -> torch.dtype:
+    """Return torch's default dtype, and float32 where this is a dtype of activations alone."""
+    default = torch.get_default_dtype()
+    return torch.float32 if default in HALVES else default
+
+
 def make_room(parameter: nn.Parameter, size: int) -> None:
     """Put uninitialised memory for `size` numbers beneath a parameter, and drop its gradient."""
     parameter.grad = None

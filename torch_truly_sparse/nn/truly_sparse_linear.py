@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from .. import functional
 from .._arguments import check_tensor
+from .._torch_internals import has_content
 from ..ops import SCATTER_BATCH
-from ..topology import Topology, index_dtype
+from ..topology import SEAL_BITS, Topology, index_dtype, is_seal, seal_of
 from .conversion import (
     coo_tensor,
     dense_linear,
@@ -22,7 +23,13 @@ from .conversion import (
 )
 from .init import Initializer
 from .kept_topology import KeptTopology
-from .saved_state import check_saved_bias, check_saved_topology, holds_topology
+from .saved_state import (
+    check_saved_bias,
+    check_saved_seal,
+    check_saved_topology,
+    holds_topology,
+    is_mark,
+)
 from .sparse_layer import SparseLayer
 from .storage import in_full_precision, keeping_full_precision, make_room
 
@@ -46,14 +53,16 @@ class TrulySparseLinear(SparseLayer):
             unit has.
         generator: source of the topology and the weights; None is torch's default generator.
         device: device of the layer; on `meta` it has shapes only (see `reset_topology`).
-        dtype: float32 or float64; None is torch's default dtype. `layer.bfloat16()`, `half()` and
-            `to(torch.bfloat16)` leave the weights float32; such a layer takes activations of half
-            precision and returns the same dtype.
+        dtype: float32 or float64; None is torch's default dtype, or float32 where that is a half.
+            `layer.bfloat16()`, `half()` and `to(torch.bfloat16)` leave the weights float32; such a
+            layer takes activations of half precision and returns the same dtype.
 
     Attributes:
         indices: buffer (2, nnz), int32 where the sizes fit, int64 otherwise: output units above
             input units, sorted row-major, unique. An assignment of other indices of the same nnz
-            checks them; a change in place is noticed and checked at the next use.
+            checks them; a change in place is noticed at the next use, which raises.
+        seal: buffer (192,) int8, the shape of the matrix and a checksum of `indices`. It is saved
+            and copied with them, and says whether somebody has changed one without the other.
         topology: the `Topology` of these indices, with what is derived from them.
         values: Parameter (nnz,), the weights in the order of `indices`; the object never changes.
         bias: Parameter (out_features,) or None.
@@ -77,11 +86,14 @@ class TrulySparseLinear(SparseLayer):
     """
 
     values: nn.Parameter
+    seal: Tensor
+    _seal_comes_first = False  # a loader has assigned the seal, and not yet its indices
 
     def _allocate(self, nnz: int, device: torch.device, dtype: torch.dtype) -> None:
         shape = (self.out_features, self.in_features)
         indices = torch.empty((2, nnz), dtype=index_dtype(shape, nnz), device=device)
         self.register_buffer("indices", indices)
+        self.register_buffer("seal", torch.empty(SEAL_BITS, dtype=torch.int8, device=device))
         self.values = nn.Parameter(torch.empty(nnz, device=device, dtype=dtype))
         self._kept = KeptTopology(shape)
 
@@ -156,6 +168,7 @@ class TrulySparseLinear(SparseLayer):
         weight = linear.weight
         topology = topology_to_keep(weight, density, mask)
         layer = cls.from_topology(topology, weights_at(weight, topology), linear.bias)
+        layer.topology_learnt = mask is None
         take_settings(layer, weight, linear.bias, linear.training)
         return layer
 
@@ -181,7 +194,10 @@ class TrulySparseLinear(SparseLayer):
     @property
     def topology(self) -> Topology:
         """The connections of the layer; the topology shares the memory of `indices`."""
-        return self._kept.of(self.indices)
+        return self._kept.of(self.indices, self.seal)
+
+    def _checked_topology(self) -> Topology:
+        return self._kept.checked(self.indices, self.seal)
 
     @property
     def weight(self) -> Tensor:
@@ -216,14 +232,24 @@ class TrulySparseLinear(SparseLayer):
         input = functional.autocast(input)
         shape = (self.out_features, self.in_features)
         functional.check_operands(input, values, bias, shape, indices.shape[1])
+        if indices.device != values.device:
+            raise self._parted()
         for_input = (
             input.requires_grad
             and torch.is_grad_enabled()
             # One compiled graph must serve every batch size, so it does not test the size.
             and (torch.compiler.is_compiling() or input.numel() > SCATTER_BATCH * self.in_features)
         )
-        topology = self._kept.of(indices, transposed=for_input)
+        topology = self._kept.of(indices, self.seal, transposed=for_input)
         return functional.multiply(input, values, bias, topology)
+
+    def _parted(self) -> ValueError:
+        """Return the error of a layer whose parts are on several devices."""
+        return ValueError(
+            f"`indices` are on {self.indices.device} and `values` on {self.values.device}: some of "
+            "the layer was moved or loaded and some was not. Load the whole state again, or move "
+            "the layer with `.to(device)`"
+        )
 
     # The protocol through which networks evolve.
 
@@ -244,18 +270,28 @@ class TrulySparseLinear(SparseLayer):
     @torch.no_grad()
     def replace_topology(self, topology: Topology) -> None:
         """Replace the topology, as `SparseLayer.replace_topology` says."""
-        topology = self._fitting(topology, self.nnz)
-        row_pointers = topology.row_pointers  # checks what has not been checked yet
-        self._kept.adopt(self.indices.copy_(topology.indices), row_pointers)
+        self._adopt(self._fitting(topology, self.nnz))
+        self.topology_learnt = True
 
     @torch.no_grad()
     def resize_topology(self, topology: Topology) -> None:
         """Replace the topology by one of any nnz, as `SparseLayer.resize_topology` says."""
         topology = self._fitting(topology, None)
-        row_pointers = topology.row_pointers
+        _ = topology.row_pointers  # checks what has not been checked yet
         self._resize(topology.nnz)
         self.values.grad = None
-        self._kept.adopt(self.indices.copy_(topology.indices), row_pointers)
+        self._adopt(topology)
+        self.topology_learnt = True
+
+    def _adopt(self, topology: Topology) -> None:
+        """Copy a topology of as many connections into the buffers."""
+        row_pointers = topology.row_pointers  # checks what has not been checked yet
+        self._kept.adopt(self.indices.copy_(topology.indices), row_pointers, self.seal)
+        self._set_seal(topology)
+
+    def _set_seal(self, topology: Topology) -> None:
+        if has_content(topology.indices) and has_content(self.seal):
+            self.seal.copy_(seal_of(topology))
 
     # The ways by which another tensor, or other entries, get into `indices`.
 
@@ -267,12 +303,27 @@ class TrulySparseLinear(SparseLayer):
                     f"`indices` must hold {self.nnz} connections, one for each of `values`, "
                     f"got {topology.nnz}"
                 )
-            indices, device = topology.indices, self.values.device
+            # A layer that is being loaded part by part has values on meta until they come, too.
+            device = topology.device if self.values.is_meta else self.values.device
+            if self._seal_comes_first:
+                check_saved_seal(topology, {"seal": self.seal}, "")
+            self._seal_comes_first = False
+            self.topology_learnt = True
+            indices = topology.indices
             with torch.inference_mode(False):
                 # The layer must not share memory with a tensor that its owner may write to.
-                theirs = indices.data_ptr() == value.data_ptr()
+                theirs = not indices.is_meta and indices.data_ptr() == value.data_ptr()
                 self._buffers["indices"] = (indices.clone() if theirs else indices).to(device)
-                self._kept.adopt(self.indices, topology.row_pointers.to(device))
+                if has_content(indices):
+                    self._buffers["seal"] = seal_of(topology).to(device)
+                self._kept.adopt(self.indices, topology.row_pointers.to(device), self.seal)
+            return
+        if name == "seal" and "seal" in self.__dict__.get("_buffers", ()):
+            if not is_seal(value):
+                raise ValueError("`seal` must be 192 int8, as `state_dict` saves them")
+            self._buffers["seal"] = value
+            self._seal_comes_first = self.indices.is_meta and not value.is_meta
+            self._kept.forget(self.indices, self.seal)  # the next use compares them
             return
         if name == "weight":
             raise AttributeError(
@@ -294,7 +345,7 @@ class TrulySparseLinear(SparseLayer):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TrulySparseLinear:
         """Move or convert the layer; in `half()` and `bfloat16()` the weights stay float32."""
         super()._apply(keeping_full_precision(fn), recurse)  # type: ignore[no-untyped-call]
-        self._kept.forget()  # moved by `.to`, or emptied by `to_empty`
+        self._kept.forget(self.indices, self.seal)  # moved by `.to`, or emptied by `to_empty`
         return self
 
     def _load_from_state_dict(
@@ -321,19 +372,38 @@ class TrulySparseLinear(SparseLayer):
             return
         if with_topology:
             topology = check_saved_topology(self, state_dict, prefix, assign=assign)
+            self.topology_learnt = True
             self._resize(topology.nnz)
             state_dict = {**state_dict, prefix + "indices": topology.indices}
+            if has_content(topology.indices):
+                state_dict[prefix + "seal"] = seal_of(topology)
+            if is_mark(state_dict.get(prefix + "weight")):
+                del state_dict[prefix + "weight"]
             for key in prefix + "values", prefix + "bias":
                 # `assign=True` would put a half where the weights are float32.
                 if assign and key in state_dict:
                     state_dict[key] = in_full_precision(state_dict[key])
+        elif prefix + "seal" in state_dict:  # says nothing without its indices
+            state_dict = {key: state_dict[key] for key in state_dict if key != prefix + "seal"}
         errors = len(error_msgs)
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
-        self._kept.forget()
+        self._kept.forget(self.indices, self.seal)
+        seal = prefix + "seal"
+        if seal in missing_keys and prefix + "indices" not in missing_keys:
+            missing_keys.remove(seal)  # the state was saved before there were seals
         if with_topology and len(error_msgs) == errors:
-            self._kept.adopt(self.indices, topology.row_pointers.to(self.indices.device))
+            row_pointers = topology.row_pointers.to(self.indices.device)
+            self._kept.adopt(self.indices, row_pointers, self.seal)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickle; a layer that was pickled before there were seals gets one."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if "seal" not in self._buffers:
+            topology = super()._checked_topology()
+            self.register_buffer("seal", seal_of(topology))
+        self._kept.forget(self.indices, self.seal)
 
     def check_state(
         self, state_dict: Mapping[str, Any], prefix: str = "", *, assign: bool = False
@@ -353,4 +423,4 @@ class TrulySparseLinear(SparseLayer):
         with torch.inference_mode(False):
             self._buffers["indices"] = self.indices.new_empty((2, nnz), dtype=dtype)
         make_room(self.values, nnz)
-        self._kept.forget()
+        self._kept.forget(self.indices, self.seal)
