@@ -13,6 +13,7 @@ from torch import Tensor
 from ..nn import SparseLayer
 from ..ops import from_positions, move
 from ..topology import Topology, TopologyChange
+from .interrupts import uninterrupted
 from .layer_view import LayerView
 from .optimizer_state import fresh_entry, group_of, positional_state
 from .prune import PruneRule
@@ -26,9 +27,9 @@ from .shrink import ShrinkRule
 class LayerStep:
     """What is about to happen to a layer.
 
-    All layers are planned before any is changed, so an error leaves the whole network as it was. A
-    plan keeps about 5 bytes a connection (in float32): the next topology, which was made to check
-    the plan, is made again when the plan is applied.
+    All layers are planned and rehearsed before any is changed, so an error leaves the whole network
+    as it was. A plan keeps about 5 bytes a connection (in float32): the next topology, which was
+    made to check the plan, is made again when the plan is applied.
 
     Attributes:
         name: of the layer in the model.
@@ -65,8 +66,44 @@ class LayerStep:
         self.layer.replace_topology(change.topology)
         return change.source  # the next topology itself is free again
 
+    @torch.no_grad()
+    def rehearse(self) -> None:
+        """Do all that can fail, and change nothing: what `apply` computes, and its memory."""
+        layer = self.layer
+        changes_size = int(torch.count_nonzero(self.dropped)) != self.regrown.shape[0]
+        change = self._change()
+        moved = []
+        for tensor, fresh in self.followers:
+            moved.append(move(layer.gather(tensor), change.source, fresh))
+            if not changes_size:
+                moved.clear()  # `apply`, too, moves one after the other
+
     def _change(self) -> TopologyChange:
         return self.layer.topology.replace(self.dropped, self.regrown)
+
+
+def apply_all(plans: Sequence[LayerStep]) -> tuple[LayerRecord, ...]:
+    """Apply the plans of all layers, after each has been rehearsed.
+
+    Ctrl-C waits until all layers have changed.
+
+    Raises:
+        RuntimeError: memory ran out although the rehearsal had found enough. The layer that was
+            under way is unusable until a state is loaded.
+    """
+    records = []
+    with uninterrupted():
+        for number, plan in enumerate(plans):
+            try:
+                records.append(plan.apply())
+            except Exception as error:
+                plan.layer.spoil()
+                done = f"{number} of {len(plans)} layers had changed"
+                raise RuntimeError(
+                    f"an evolution broke off in layer {plan.name!r} ({done}); the layer is "
+                    "unusable now: load the last checkpoint"
+                ) from error
+    return tuple(records)
 
 
 @torch.no_grad()

@@ -143,7 +143,8 @@ def positional_state(optimizer: Optimizer, parameter: nn.Parameter, name: str) -
         whole = not isinstance(entry, Tensor | list | tuple | dict)
         if whole or (isinstance(entry, Tensor) and entry.dim() == 0):
             continue  # one number for the parameter as a whole
-        shape = tuple(entry.shape) if isinstance(entry, Tensor) else type(entry).__name__
+        plain = isinstance(entry, Tensor) and type(entry) in (Tensor, nn.Parameter)
+        shape = tuple(entry.shape) if plain else type(entry).__name__
         if key not in known or shape != tuple(parameter.shape):
             raise TypeError(
                 f"state {key!r} of {type(optimizer).__name__} for layer {name!r} ({shape}) cannot "

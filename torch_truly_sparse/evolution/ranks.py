@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from ..nn import SparseLayer
 from .gradient import Reduce
+
+Result = TypeVar("Result")
 
 
 class Alone:
@@ -28,6 +31,10 @@ class Alone:
     def decide(self, answer: Callable[[], Tensor]) -> Tensor:
         """Return the answer of a rule."""
         return answer()
+
+    def all_succeed(self, action: Callable[[], Result]) -> Result:
+        """Do something that may fail, before anything is changed."""
+        return action()
 
     def check_same(self, layers: Mapping[str, SparseLayer]) -> None:
         """Do nothing: there is no other rank to compare with."""
@@ -88,21 +95,30 @@ class Ranks(Alone):
             RuntimeError: the rule raised an error on another rank. A rank on which it raised raises
                 that error.
         """
+        return self._from_first(self.all_succeed(answer))
+
+    def all_succeed(self, action: Callable[[], Result]) -> Result:
+        """Do something that may fail on every rank, and raise on all ranks where it fails on one.
+
+        Raises:
+            RuntimeError: it raised an error on another rank. A rank on which it raised raises that
+                error.
+        """
         error: Exception | None = None
-        mine = None
+        results: list[Result] = []
         try:
-            mine = answer()
+            results.append(action())
         except Exception as raised:
             error = raised
         failed = [rank for rank, (bad,) in enumerate(self._gather([error is not None])) if bad]
         if error is not None:
             raise error
-        if failed or mine is None:
+        if failed:
             raise RuntimeError(
                 f"the evolution failed on rank {failed[0]}, whose error says why; nothing was "
                 "changed on any rank"
             )
-        return self._from_first(mine)
+        return results[0]
 
     def check_same(self, layers: Mapping[str, SparseLayer]) -> None:
         """Compare the topologies of all ranks by their hashes.

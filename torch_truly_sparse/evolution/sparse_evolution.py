@@ -15,7 +15,7 @@ from .._arguments import as_float, as_int, as_scale, check_generator
 from ..nn import SparseLayer
 from ..schedules import Schedule, as_schedule
 from .gradient import GradientCaptures, Reduce
-from .layer_step import LayerStep, plan_prune, plan_regrow
+from .layer_step import LayerStep, apply_all, plan_prune, plan_regrow
 from .layer_view import LayerView
 from .model_layers import find_layers, output_layer
 from .optimizer_state import check_supported, group_of
@@ -177,7 +177,8 @@ class SparseEvolution:
             plans = self._plan(fraction)
         finally:
             self._captures.release()
-        layers = tuple(planned.apply() for planned in plans)
+        self._ranks.all_succeed(lambda: [plan.rehearse() for plan in plans])
+        layers = apply_all(plans)
         self._ranks.check_same(self._layers)
         record = EvolutionRecord(self.steps, fraction, layers)
         self.history.append(record)

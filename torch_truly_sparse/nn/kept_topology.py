@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 import weakref
 from typing import Any
@@ -124,7 +125,8 @@ class KeptTopology:
         topology = Topology(indices, self._shape, row_pointers)
         self._keep(indices, topology)
         if self._transposed:
-            _ = topology.transposed
+            with contextlib.suppress(MemoryError, RuntimeError):  # then the next use derives it
+                _ = topology.transposed
 
     def forget(self, indices: Tensor, seal: Tensor) -> None:
         """Drop everything: the next use checks and derives again.

@@ -170,6 +170,9 @@ class SparseLayer(nn.Module, ABC):
             TypeError, ValueError: the state does not fit this layer, or holds no valid topology.
         """
 
+    def spoil(self) -> None:
+        """Make the layer raise at every use until a state is loaded: it is between two states."""
+
     def _checked_topology(self) -> Topology:
         """Return the topology, checked anew, for code that reads the indices without checking."""
         return Topology.from_indices(self.indices, (self.out_features, self.in_features))

@@ -283,6 +283,11 @@ class TrulySparseLinear(SparseLayer):
         self._adopt(topology)
         self.topology_learnt = True
 
+    def spoil(self) -> None:
+        """Break the seal, so that every use raises until a state is loaded."""
+        self._buffers["seal"] = torch.zeros_like(self.seal)
+        self._kept.forget(self.indices, self.seal)
+
     def _adopt(self, topology: Topology) -> None:
         """Copy a topology of as many connections into the buffers."""
         row_pointers = topology.row_pointers  # checks what has not been checked yet

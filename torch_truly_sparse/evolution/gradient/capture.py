@@ -57,6 +57,7 @@ class GradientCapture:
         self._parameter = parameter
         self._steps: deque[list[Pass]] = deque(maxlen=steps)
         self._now: list[Pass] = []
+        self._left: tuple[int, int] | None = None  # `grad` as the last pass left it
         # Passes of a backward that is under way, by its number: it has not reached `grad` yet.
         self._under_way: dict[int, list[Pass]] = {}
         self._handles: list[RemovableHandle] = [
@@ -105,14 +106,30 @@ class GradientCapture:
     def _on_gradient(self, input: Tensor, version: int | None, grad_output: Tensor) -> None:
         backward = current_backward()
         if backward not in self._under_way:
-            gradient = self._parameter.grad
-            if self._now and (gradient is None or not gradient.any()):
-                self._now = []  # zeroed since
+            if self._now and self._zeroed_since():
+                self._now = []
             self._under_way[backward] = []
         self._under_way[backward].append(Pass(input, grad_output.detach(), version))
 
     def _after_accumulation(self, _: Tensor) -> None:
         self._now += self._under_way.pop(current_backward(), [])
+        self._left = _mark(self._parameter.grad)
+
+    def _zeroed_since(self) -> bool:
+        """Whether a `zero_grad` has thrown away what the last pass left in `grad`.
+
+        A gradient that is 0 at all present connections may be a true one, so it is one that nobody
+        has written to since.
+        """
+        gradient = self._parameter.grad
+        if gradient is None:
+            return True
+        return _mark(gradient) != self._left and not gradient.any()
+
+
+def _mark(gradient: Tensor | None) -> tuple[int, int] | None:
+    """Return what changes when a gradient is replaced or written to."""
+    return None if gradient is None else (gradient.data_ptr(), version_of(gradient))
 
 
 class _ForwardHook:
