@@ -247,7 +247,10 @@ def go_wrong(rank: int, size: int, folder: Path) -> dict[str, Any]:
     )
 
     # Rank 1 alone evolves a copy: nobody need take part.
-    alone = copy.deepcopy(model.module)
+    found["copied"] = error_of(lambda: evolve(copy.deepcopy(model.module)))
+    unprepared = DistributedDataParallel(network(0))
+    found["the module inside"] = error_of(lambda: evolve(unprepared.module))
+    alone = tts.distributed.release(copy.deepcopy(model.module))
     if rank == 1:
         evolve(alone).step()
     found["copy"] = model.module[0].topology != alone[0].topology
@@ -297,6 +300,8 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         ("shrink", "ValueError: the number of connections is fixed by DistributedDataParallel"),
         ("redistribute", "ValueError: the number of connections is fixed by Distributed"),
         ("released", "^no error"),
+        ("copied", "ValueError: .* 2 ranks, and layer '0' was not prepared for them"),
+        ("the module inside", "ValueError: .* 2 ranks, and layer '0' was not prepared for them"),
         ("took no part", "RuntimeError: layer '0': rank 1 captured no backward pass"),
         ("mismatch", "RuntimeError: layer '3' has another topology on rank 1 than on rank 0"),
     ],

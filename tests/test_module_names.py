@@ -88,6 +88,7 @@ def test_nothing_left_is_refused(use, glob) -> None:
         use([glob])
 
 
+@pytest.mark.filterwarnings("ignore:layers with fewer connections")
 def test_densities_by_glob_hold_for_all_that_is_inside() -> None:
     model = tts.sparsify(Net(nn.Linear), density=0.5, per_layer={"*.out": 0.1, "blocks.0": 0.2})
     nnz = [layer.nnz for layer in model.modules() if isinstance(layer, tts.TrulySparseLinear)]

@@ -47,6 +47,7 @@ def same(first: object, second: object) -> bool:
         lambda x: schedules.Linear(x, end=9),
     ],
 )
+@pytest.mark.filterwarnings("ignore:layers with fewer connections")
 def test_a_float(make, number):
     assert same(make(number(0.25)), make(0.25))  # exact in every precision
 

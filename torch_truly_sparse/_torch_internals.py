@@ -6,12 +6,15 @@ that changes one fails in that test, instead of giving wrong results in silence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 any_autocast_enabled = torch._C._is_any_autocast_enabled
 """Whether `torch.autocast` is on for any device: a cheap test before the expensive ones."""
@@ -39,6 +42,15 @@ def version_of(tensor: Tensor) -> int:
 def has_content(tensor: Tensor) -> bool:
     """Return whether a tensor holds numbers: it is neither on `meta` nor a stand-in of a trace."""
     return not tensor.is_meta and not isinstance(tensor, FakeTensor)
+
+
+def not_compiled(function: _Function) -> _Function:
+    """Keep `torch.compile` from tracing a function: it is called as it is, between two graphs.
+
+    `torch.compiler.disable` does the same, and imports the compiler for it.
+    """
+    function._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return function
 
 
 def break_graph(reason: str) -> None:

@@ -145,11 +145,11 @@ def summary(model: nn.Module, *, batch: int | None = None) -> ModelSummary:
         >>> print(tts.summary(tts.sparsify(model, density=0.1, exclude=["2"])))
         layer            kind     out x in     nnz   density     dense       now
         ------------------------------------------------------------------------
-        0                sparse  300 x 784  23,520   10.000%  942.0 kB  283.4 kB
+        0                sparse  300 x 784  23,520   10.000%  942.0 kB  283.6 kB
         2                dense    10 x 300   3,000  100.000%   12.0 kB   12.0 kB
         ------------------------------------------------------------------------
         everything else                                            0 B       0 B
-        total                               26,520   11.134%  954.0 kB  295.5 kB
+        total                               26,520   11.134%  954.0 kB  295.7 kB
     """
     check_module(model, "model")
     batch = None if batch is None else as_int(batch, "batch", least=1)

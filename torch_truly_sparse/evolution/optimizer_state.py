@@ -91,8 +91,23 @@ def check_supported(optimizer: Optimizer) -> Mapping[str, Fresh]:
     names = ", ".join(sorted(known.__name__ for known in _FRESH))
     raise TypeError(
         f"the state of {type(optimizer).__name__} cannot follow an evolving topology; use one of "
-        f"{names}, or describe its state with tts.evolution.register_optimizer"
+        f"{names}, or describe its state with tts.evolution.register_optimizer. Of an optimizer "
+        "that calls another one (SAM), give the other one (`base_optimizer`)"
     )
+
+
+def inner_optimizer(optimizer: Optimizer) -> Optimizer:
+    """Return the optimizer that a wrapper around it calls, as Accelerate's is; or the optimizer.
+
+    A wrapper counts as one if it is not known itself, holds a whole optimizer as `optimizer` and
+    shares that optimizer's state: then nothing of the wrapper's own has to follow the topology.
+    """
+    while not any(known in _FRESH for known in type(optimizer).__mro__):
+        inner = getattr(optimizer, "optimizer", None)
+        if not isinstance(inner, Optimizer) or getattr(optimizer, "state", None) is not inner.state:
+            break
+        optimizer = inner
+    return optimizer
 
 
 def fresh_entry(

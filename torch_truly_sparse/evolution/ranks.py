@@ -173,15 +173,18 @@ class Ranks(Alone):
 
 # Not an attribute of the layers: a copy or a pickle of a layer belongs to no group.
 _ranks: weakref.WeakKeyDictionary[SparseLayer, Ranks] = weakref.WeakKeyDictionary()
+_released: weakref.WeakSet[SparseLayer] = weakref.WeakSet()  # by `tts.distributed.release`
 
 
 def join(layer: SparseLayer, ranks: Ranks) -> None:
     """Note that a layer has one topology on these ranks from now on."""
+    _released.discard(layer)
     _ranks[layer] = ranks
 
 
 def leave(layer: SparseLayer) -> None:
-    """Note that a layer's topology is its own."""
+    """Note that a layer's topology is its own, whatever other ranks do."""
+    _released.add(layer)
     _ranks.pop(layer, None)
 
 
@@ -204,4 +207,26 @@ def ranks_of(layers: Mapping[str, SparseLayer]) -> Alone:
             + (f" (layer {apart[0]!r} was not at all)" if apart else "")
             + ": call tts.distributed.prepare once, on the whole model"
         )
+    if not shared:
+        check_alone(layers)
     return next(iter(shared.values()), None) or Alone()
+
+
+def check_alone(layers: Mapping[str, SparseLayer]) -> None:
+    """Raise where a layer would evolve by itself although several ranks are at work.
+
+    Raises:
+        ValueError: the default group has several ranks, and the layer was neither prepared for
+            them nor released.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return
+    apart = [name for name, layer in layers.items() if not (layer in _ranks or layer in _released)]
+    if apart:
+        raise ValueError(
+            f"torch.distributed runs with {dist.get_world_size()} ranks, and layer {apart[0]!r} "
+            "was not prepared for them: each rank would evolve a topology of its own, and data-"
+            "parallel training would mix their gradients in silence. Call "
+            "tts.distributed.prepare(module) before the module is wrapped; or, if each rank "
+            "trains a model of its own, tts.distributed.release(module)"
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -12,22 +11,21 @@ from torch import nn
 from torch.optim import Optimizer
 
 from .._arguments import as_float, as_int, as_scale, check_generator
+from .._torch_internals import not_compiled
 from ..nn import SparseLayer
 from ..schedules import Schedule, as_schedule
+from . import attended
 from .gradient import GradientCaptures, Reduce
 from .layer_step import LayerStep, apply_all, plan_prune, plan_regrow
 from .layer_view import LayerView
 from .model_layers import find_layers, output_layer
-from .optimizer_state import check_supported, group_of
+from .optimizer_state import check_supported, group_of, inner_optimizer
 from .prune import PruneRule, prune_rule
-from .ranks import ranks_of
+from .ranks import Alone, check_alone, ranks_of
 from .record import EvolutionRecord
 from .redistribution import Redistribution, redistribution, share_out
 from .regrow import RegrowRule, regrow_rule
 from .shrink import ShrinkRule, shrink_rule
-
-# Every SparseEvolution whose hook is on an optimizer. The optimizers keep them alive, not this set.
-_live: weakref.WeakSet[SparseEvolution] = weakref.WeakSet()
 
 
 class SparseEvolution:
@@ -71,13 +69,15 @@ class SparseEvolution:
     Attributes:
         history: one `EvolutionRecord` for each evolution.
         steps: optimizer steps seen. A step that a `torch.amp.GradScaler` skips does not count.
+        has_stepped: whether the optimizer has made a step since the hook was put on it.
         reduce: averages a block of gradients across processes before its largest entries are
             taken; None for one process. It is set for a model that was prepared for several.
 
     Raises:
         TypeError: the optimizer's state cannot be followed, or an argument has the wrong type.
         ValueError: an argument is out of range, there is no layer to evolve, a glob matches no
-            layer, the optimizer does not hold a layer's weights, or a layer evolves already.
+            layer, the optimizer does not hold a layer's weights, a layer evolves already, or
+            several ranks are at work and the layers were neither prepared for them nor released.
 
     Cost of an evolution: O(nnz + out_features) time and memory for each layer, with rules that cost
     no more; growth by gradient costs what its rule says, and nothing at any other step.
@@ -123,7 +123,7 @@ class SparseEvolution:
         self.generator = check_generator(generator)
         self.history: list[EvolutionRecord] = []
         self.steps = 0
-        self._optimizer = optimizer
+        self._optimizer = optimizer = inner_optimizer(optimizer)
         self._layers = find_layers(model, exclude)
         self._output = output_layer(model)
         self._ranks = ranks_of(self._layers)
@@ -136,8 +136,7 @@ class SparseEvolution:
                 layer.check_resizable()
         self._check_alone()
         self._removed = False
-        self._hook = optimizer.register_step_post_hook(self._after_step)
-        _live.add(self)
+        self._put_hook()
         self._arm_if_due()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -148,11 +147,11 @@ class SparseEvolution:
         """Put the hook on the optimizer that was copied or pickled together with the evolution."""
         captured = state.pop("captured")
         self.__dict__.update(state)
-        self._hook = self._optimizer.register_step_post_hook(self._after_step)
+        self._put_hook()
         if self._removed:
             self._hook.remove()
+            attended.ended(self, self.layers)
             return
-        _live.add(self)
         self._arm_if_due()
         self._captures.load_state_dict(captured)
 
@@ -206,7 +205,7 @@ class SparseEvolution:
         self._removed = True
         self._hook.remove()
         self._captures.release()
-        _live.discard(self)
+        attended.ended(self, self.layers)
 
     def state_dict(self) -> dict[str, Any]:
         """Save what a resumed run needs: the steps seen, the history, the generator's state.
@@ -254,13 +253,28 @@ class SparseEvolution:
         if self._removed:
             return
         self._hook.remove()
-        self._hook = self._optimizer.register_step_post_hook(self._after_step)
-        _live.add(self)
+        self._put_hook()
         self._captures.release()
         self._arm_if_due()
         self._captures.load_state_dict(state["captured"])
 
+    @property
+    def layers(self) -> tuple[SparseLayer, ...]:
+        """The layers that evolve, in the order of the model."""
+        return tuple(self._layers.values())
+
+    def follows(self, optimizer: Optimizer) -> bool:
+        """Whether the hook is on this optimizer."""
+        return self._optimizer is optimizer
+
+    def _put_hook(self) -> None:
+        self.has_stepped = False
+        self._hook = self._optimizer.register_step_post_hook(self._after_step)
+        attended.started(self, self.layers)
+
+    @not_compiled
     def _after_step(self, *_: Any) -> None:
+        self.has_stepped = True
         if _skipped(self._optimizer):
             self._captures.drop_step()
             return
@@ -277,6 +291,8 @@ class SparseEvolution:
 
     def _plan(self, fraction: float) -> list[LayerStep]:
         """Plan every layer; nothing is changed yet."""
+        if type(self._ranks) is Alone:
+            check_alone(self._layers)  # the group may be younger than the evolution
         self._ranks.check_same(self._layers)
         generator = self._ranks.share_generator(self.generator)
         views = [
@@ -315,12 +331,12 @@ class SparseEvolution:
         )
 
     def _check_alone(self) -> None:
-        for other in _live:
-            if other._optimizer is self._optimizer:
+        for other in attended.live:
+            if other.follows(self._optimizer):
                 shared = [
                     name
                     for name, layer in self._layers.items()
-                    if any(layer is theirs for theirs in other._layers.values())
+                    if any(layer is theirs for theirs in other.layers)
                 ]
                 if shared:
                     raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from .._arguments import as_int
 from ..topology import Topology, count_connections
 from .init import Initializer, initializer
 from .storage import default_weight_dtype
+
+# The layers that evolve, and their copies; none of them is kept alive by this set.
+marked_layers: weakref.WeakSet[SparseLayer] = weakref.WeakSet()
 
 
 class SparseLayer(nn.Module, ABC):
@@ -34,6 +38,7 @@ class SparseLayer(nn.Module, ABC):
     topology_learnt: bool = False
     """Whether the topology is no longer the one that the layer was made with, or was chosen by
     trained weights: `reset_parameters` then draws another one."""
+    _evolves: bool = False
     if TYPE_CHECKING:
         indices: Tensor
         """(2, nnz) topology: output units above input units, sorted row-major, unique."""
@@ -211,6 +216,23 @@ class SparseLayer(nn.Module, ABC):
                 f"the number of connections is fixed by {self.nnz_fixed_by}, which relies on the "
                 "size of the weights: resize before wrapping the model"
             )
+
+    def mark_evolving(self, evolves: bool) -> None:
+        """Note that the layer evolves, or no longer does; copies and pickles take the note along.
+
+        Weights that train although the note says that their topology should evolve are warned of.
+        """
+        self._evolves = evolves
+        if evolves:
+            marked_layers.add(self)
+        else:
+            marked_layers.discard(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickle or copy the layer."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if self._evolves:
+            marked_layers.add(self)
 
     @torch.no_grad()
     def reset_topology(self, *, generator: torch.Generator | None = None) -> None:

@@ -404,7 +404,7 @@ class TrulySparseLinear(SparseLayer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Unpickle; a layer that was pickled before there were seals gets one."""
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        super().__setstate__(state)
         if "seal" not in self._buffers:
             topology = super()._checked_topology()
             self.register_buffer("seal", seal_of(topology))
