@@ -23,15 +23,16 @@ from torch_truly_sparse.checkpoint.file import FORMAT
 class Run:
     """A run with dropout, so that torch's random state matters."""
 
-    def __init__(self, seed: int, regrow: str = "gradient") -> None:
+    def __init__(self, seed: int, regrow: str = "gradient", *, evolves: bool = True) -> None:
         torch.manual_seed(seed)
         self.model = nn.Sequential(*network(seed=seed), nn.Dropout(0.5))
         self.optimizer = optim.Adam(self.model.parameters(), lr=0.01)
         self.schedule = optim.lr_scheduler.StepLR(self.optimizer, 2)
         self.generator = seeded(seed)
-        self.evolution = tts.SparseEvolution(
-            self.model, self.optimizer, regrow=regrow, every=2, generator=seeded(seed)
-        )
+        if evolves:
+            self.evolution = tts.SparseEvolution(
+                self.model, self.optimizer, regrow=regrow, every=2, generator=seeded(seed)
+            )
 
     def train(self, steps: int) -> None:
         for _ in range(steps):
@@ -277,8 +278,7 @@ def test_a_compiled_model_is_saved_as_the_one_inside(tmp_path: Path) -> None:
 
 def train_and_stop(rank: int, size: int, folder: Path) -> dict[str, Any]:
     def start(seed: int) -> Run:
-        run = Run(seed, "gradient")
-        run.evolution.remove()
+        run = Run(seed, evolves=False)
         run.model = DistributedDataParallel(tts.distributed.prepare(run.model))
         run.evolution = tts.SparseEvolution(
             run.model,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 from torch_truly_sparse import _torch_internals as internals
@@ -117,6 +118,37 @@ def test_broken_graphs_go_on_in_eager_code():
         torch.compile(function, backend=backend, fullgraph=True)(torch.ones(2))
 
 
+def test_what_is_not_compiled_is_called_between_graphs_with_all_that_it_calls():
+    graphs, seen = [], []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph
+
+    def inner():
+        seen.append(torch.compiler.is_compiling())
+
+    @internals.not_compiled
+    def outer():
+        inner()
+
+    def function(x):
+        x = x + 1
+        outer()
+        return x * 2
+
+    assert torch.equal(torch.compile(function, backend=backend)(torch.ones(2)), torch.full((2,), 4))
+    assert len(graphs) == 2
+    assert seen == [False]
+
+
+def test_tensors_without_content_are_told():
+    assert internals.has_content(torch.ones(2))
+    assert not internals.has_content(torch.ones(2, device="meta"))
+    with FakeTensorMode():
+        assert not internals.has_content(torch.ones(2))
+
+
 def test_data_parallel_is_told_what_to_ignore_and_remembers_it():
     model = nn.BatchNorm1d(3)
     internals.let_data_parallel_ignore(model, ["running_mean"])
@@ -140,6 +172,6 @@ def test_no_other_module_uses_private_functions_of_torch():
             if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
                 owner = ast.unparse(node.value)
                 private = owner in ("torch", "forward_ad") or owner.startswith(("torch.", "dist."))
-                known = node.attr in {"_ConvNd", "__version__"}
+                known = node.attr in {"_ConvNd", "__version__", "__future__"}
                 assert not private or known, f"{path.name}: {ast.unparse(node)}"
                 assert node.attr not in {"_version", "_current_level"} or owner in {"self", "other"}

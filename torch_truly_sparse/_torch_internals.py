@@ -7,7 +7,7 @@ that changes one fails in that test, instead of giving wrong results in silence.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,12 +45,11 @@ def has_content(tensor: Tensor) -> bool:
 
 
 def not_compiled(function: _Function) -> _Function:
-    """Keep `torch.compile` from tracing a function: it is called as it is, between two graphs.
+    """Keep `torch.compile` from tracing a function and all that it calls.
 
-    `torch.compiler.disable` does the same, and imports the compiler for it.
+    `torch.compiler.disable` does the same, and imports the compiler at once.
     """
-    function._torchdynamo_disable = True  # type: ignore[attr-defined]
-    return function
+    return cast(_Function, torch._compile._disable_dynamo(function))
 
 
 def break_graph(reason: str) -> None:

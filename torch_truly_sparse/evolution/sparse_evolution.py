@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -22,9 +21,10 @@ from .model_layers import find_layers, output_layer
 from .optimizer_state import check_supported, group_of, inner_optimizer
 from .prune import PruneRule, prune_rule
 from .ranks import Alone, check_alone, ranks_of
-from .record import EvolutionRecord
+from .record import EvolutionRecord, pack, unpack
 from .redistribution import Redistribution, redistribution, share_out
 from .regrow import RegrowRule, regrow_rule
+from .seen_states import SeenStates
 from .shrink import ShrinkRule, shrink_rule
 
 
@@ -136,6 +136,7 @@ class SparseEvolution:
                 layer.check_resizable()
         self._check_alone()
         self._removed = False
+        self._states = SeenStates()
         self._put_hook()
         self._arm_if_due()
 
@@ -147,6 +148,7 @@ class SparseEvolution:
         """Put the hook on the optimizer that was copied or pickled together with the evolution."""
         captured = state.pop("captured")
         self.__dict__.update(state)
+        self._states = SeenStates()
         self._put_hook()
         if self._removed:
             self._hook.remove()
@@ -178,6 +180,7 @@ class SparseEvolution:
             self._captures.release()
         self._ranks.all_succeed(lambda: [plan.rehearse() for plan in plans])
         layers = apply_all(plans)
+        self._states.see(self._optimizer, self._layers)
         self._ranks.check_same(self._layers)
         record = EvolutionRecord(self.steps, fraction, layers)
         self.history.append(record)
@@ -219,7 +222,7 @@ class SparseEvolution:
         """
         return {
             "steps": self.steps,
-            "history": [asdict(record) for record in self.history],
+            "history": pack(self.history),
             "generator": None if self.generator is None else self.generator.get_state(),
             "captured": self._captures.state_dict(),
         }
@@ -246,7 +249,7 @@ class SparseEvolution:
                 + ("without" if state["generator"] is None else "with")
                 + " a generator: make this SparseEvolution in the same way"
             )
-        history = [EvolutionRecord.from_dict(record) for record in state["history"]]
+        history = unpack(state["history"])
         if self.generator is not None:
             self.generator.set_state(state["generator"])
         self.steps, self.history = int(state["steps"]), history
@@ -269,12 +272,14 @@ class SparseEvolution:
 
     def _put_hook(self) -> None:
         self.has_stepped = False
+        self._states.see(self._optimizer, self._layers)
         self._hook = self._optimizer.register_step_post_hook(self._after_step)
         attended.started(self, self.layers)
 
     @not_compiled
     def _after_step(self, *_: Any) -> None:
         self.has_stepped = True
+        self._states.check(self._optimizer, self._layers)
         if _skipped(self._optimizer):
             self._captures.drop_step()
             return

@@ -13,6 +13,8 @@ from torch import Tensor
 from .._torch_internals import has_content, transforms_active, version_of
 from ..topology import Shape, Topology, check_seal
 
+_SAMPLE = 64
+
 _UNKNOWN = -1
 """The version recorded for indices adopted in compiled code; the next eager use checks them."""
 
@@ -43,6 +45,10 @@ class KeptTopology:
         self._version = 0
         self._topology: Topology | None = None
         self._transposed = False  # whether the order by columns was ever derived
+        self.changes = 0  # how often the layer got another topology
+        # Of a copy only: that of the original, and how often it had changed.
+        self.origin: tuple[weakref.ref[KeptTopology], int] | None = None
+        self._sample: Tensor | None = None  # some weights of a copy, as they were copied
         # Of a copy only: the indices that it began with, and the mark of their topology.
         self._copied: tuple[weakref.ref[Tensor], int] | None = None
 
@@ -128,6 +134,11 @@ class KeptTopology:
             with contextlib.suppress(MemoryError, RuntimeError):  # then the next use derives it
                 _ = topology.transposed
 
+    def note_change(self) -> None:
+        """Note that the topology is another one now."""
+        self.origin = None
+        self.changes += 1
+
     def forget(self, indices: Tensor, seal: Tensor) -> None:
         """Drop everything: the next use checks and derives again.
 
@@ -137,6 +148,41 @@ class KeptTopology:
         """
         self._own = indices, seal
         self._indices = self._topology = None
+
+    def warn_of_foreign(self, values: Tensor) -> None:
+        """Warn, once, where a copy's values were probably averaged with those of an evolved layer.
+
+        That is so where they were written to although they need no gradient, so that no optimizer
+        did it, and the original has evolved meanwhile, and the copy has not.
+
+        Args:
+            values: the weights of the copy.
+        """
+        if self.origin is None or torch.compiler.is_compiling():
+            return
+        origin, changes = self.origin[0](), self.origin[1]
+        if origin is None:
+            self.origin = None
+        elif origin.changes != changes and not values.requires_grad and self._written(values):
+            self.origin = None
+            warnings.warn(
+                "the weights of this copy of a layer were written to since the layer it was copied "
+                "from has evolved, and the copy has the topology from before. If an average of "
+                "weights did so (an EMA that leaves integers alone), it mixes weights of different "
+                "connections: use tts.nn.AveragedModel.",
+                stacklevel=3,
+            )
+
+    def note_copy(self, values: Tensor) -> None:
+        """Note some weights of a fresh copy, to see later whether they were written to.
+
+        The versions of tensors do not tell: averages are often written through `.data`.
+        """
+        if self.origin is not None:
+            self._sample = values.detach()[:_SAMPLE].clone()
+
+    def _written(self, values: Tensor) -> bool:
+        return self._sample is not None and not torch.equal(values[:_SAMPLE], self._sample)
 
     def _keep(self, indices: Tensor, topology: Topology) -> None:
         compiling = torch.compiler.is_compiling()
@@ -159,6 +205,7 @@ class KeptTopology:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> KeptTopology:
         copied = KeptTopology(self._shape)
+        copied.origin = weakref.ref(self), self.changes
         if self._own is not None:
             own, seal = (memo.get(id(buffer)) for buffer in self._own)
             copied._own = None if own is None or seal is None else (own, seal)

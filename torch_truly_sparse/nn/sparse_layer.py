@@ -175,6 +175,11 @@ class SparseLayer(nn.Module, ABC):
             TypeError, ValueError: the state does not fit this layer, or holds no valid topology.
         """
 
+    @property
+    def topology_changes(self) -> int:
+        """How often the layer got another topology, as far as it counts this."""
+        return 0
+
     def spoil(self) -> None:
         """Make the layer raise at every use until a state is loaded: it is between two states."""
 

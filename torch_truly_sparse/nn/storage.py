@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,21 @@ def make_room(parameter: nn.Parameter, size: int) -> None:
         other = torch.float64 if room.dtype == torch.float32 else torch.float32
         parameter.data = room.new_empty(0, dtype=other)
         parameter.data = room
+
+
+@contextlib.contextmanager
+def in_place() -> Iterator[None]:
+    """Load states into the tensors that are there, even where torch is told to swap them.
+
+    `torch.__future__.set_swap_module_params_on_conversion(True)` makes torch exchange the tensors
+    themselves, which it cannot where somebody holds a reference; a layer keeps its topology by one.
+    """
+    swaps = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(False)
+    try:
+        yield
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(swaps)
 
 
 def in_full_precision(tensor: Tensor) -> Tensor:

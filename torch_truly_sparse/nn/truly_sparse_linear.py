@@ -31,7 +31,7 @@ from .saved_state import (
     is_mark,
 )
 from .sparse_layer import SparseLayer
-from .storage import in_full_precision, keeping_full_precision, make_room
+from .storage import in_full_precision, in_place, keeping_full_precision, make_room
 
 
 class TrulySparseLinear(SparseLayer):
@@ -234,6 +234,8 @@ class TrulySparseLinear(SparseLayer):
         functional.check_operands(input, values, bias, shape, indices.shape[1])
         if indices.device != values.device:
             raise self._parted()
+        if self._kept.origin is not None:
+            self._kept.warn_of_foreign(values)
         for_input = (
             input.requires_grad
             and torch.is_grad_enabled()
@@ -283,6 +285,11 @@ class TrulySparseLinear(SparseLayer):
         self._adopt(topology)
         self.topology_learnt = True
 
+    @property
+    def topology_changes(self) -> int:
+        """How often the layer got another topology; a copy begins at 0."""
+        return self._kept.changes
+
     def spoil(self) -> None:
         """Break the seal, so that every use raises until a state is loaded."""
         self._buffers["seal"] = torch.zeros_like(self.seal)
@@ -296,7 +303,15 @@ class TrulySparseLinear(SparseLayer):
 
     def _set_seal(self, topology: Topology) -> None:
         if has_content(topology.indices) and has_content(self.seal):
-            self.seal.copy_(seal_of(topology))
+            seal = seal_of(topology)
+            self._note_change(seal)
+            self.seal.copy_(seal)
+
+    def _note_change(self, seal: Tensor) -> None:
+        """Note that another topology comes, if its seal is another one."""
+        own = self.seal
+        if not has_content(own) or not torch.equal(seal.sign().to(own.device), own.sign()):
+            self._kept.note_change()
 
     # The ways by which another tensor, or other entries, get into `indices`.
 
@@ -320,7 +335,9 @@ class TrulySparseLinear(SparseLayer):
                 theirs = not indices.is_meta and indices.data_ptr() == value.data_ptr()
                 self._buffers["indices"] = (indices.clone() if theirs else indices).to(device)
                 if has_content(indices):
-                    self._buffers["seal"] = seal_of(topology).to(device)
+                    seal = seal_of(topology).to(device)
+                    self._note_change(seal)
+                    self._buffers["seal"] = seal
                 self._kept.adopt(self.indices, topology.row_pointers.to(device), self.seal)
             return
         if name == "seal" and "seal" in self.__dict__.get("_buffers", ()):
@@ -381,7 +398,8 @@ class TrulySparseLinear(SparseLayer):
             self._resize(topology.nnz)
             state_dict = {**state_dict, prefix + "indices": topology.indices}
             if has_content(topology.indices):
-                state_dict[prefix + "seal"] = seal_of(topology)
+                state_dict[prefix + "seal"] = seal = seal_of(topology)
+                self._note_change(seal)
             if is_mark(state_dict.get(prefix + "weight")):
                 del state_dict[prefix + "weight"]
             for key in prefix + "values", prefix + "bias":
@@ -391,13 +409,19 @@ class TrulySparseLinear(SparseLayer):
         elif prefix + "seal" in state_dict:  # says nothing without its indices
             state_dict = {key: state_dict[key] for key in state_dict if key != prefix + "seal"}
         errors = len(error_msgs)
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+        with in_place():
+            super()._load_from_state_dict(
+                state_dict,
+                prefix,
+                local_metadata,
+                strict,
+                missing_keys,
+                unexpected_keys,
+                error_msgs,
+            )
         self._kept.forget(self.indices, self.seal)
-        seal = prefix + "seal"
-        if seal in missing_keys and prefix + "indices" not in missing_keys:
-            missing_keys.remove(seal)  # the state was saved before there were seals
+        if prefix + "seal" in missing_keys and prefix + "indices" not in missing_keys:
+            missing_keys.remove(prefix + "seal")  # the state was saved before there were seals
         if with_topology and len(error_msgs) == errors:
             row_pointers = topology.row_pointers.to(self.indices.device)
             self._kept.adopt(self.indices, row_pointers, self.seal)
@@ -409,6 +433,7 @@ class TrulySparseLinear(SparseLayer):
             topology = super()._checked_topology()
             self.register_buffer("seal", seal_of(topology))
         self._kept.forget(self.indices, self.seal)
+        self._kept.note_copy(self.values)
 
     def check_state(
         self, state_dict: Mapping[str, Any], prefix: str = "", *, assign: bool = False

@@ -5,6 +5,7 @@ internal: users reach the operators through layers, `torch_truly_sparse.function
 `torch_truly_sparse.Topology`.
 """
 
+from . import flops as _flops  # noqa: F401  (registers what the products cost)
 from .column_sum import column_sum
 from .compress import compress
 from .csr import Csr, CsrParts, TransposedOrder
