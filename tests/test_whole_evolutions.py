@@ -115,6 +115,15 @@ def test_a_quantised_state_is_refused_before_anything_changes(monkeypatch):
     assert all_same_bits(before, model.state_dict())
 
 
+@pytest.fixture
+def _default_signal():
+    """What runs the tests may have told them to ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_default_signal")
 def test_control_c_waits_until_all_layers_have_changed(monkeypatch):
     model, _, evolution = trained()
     topologies = [copy.deepcopy(model[number].topology) for number in (0, 2)]
@@ -134,6 +143,7 @@ def test_control_c_waits_until_all_layers_have_changed(monkeypatch):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("_default_signal")
 def test_signals_are_left_alone_in_other_threads_and_where_they_are_ignored(monkeypatch):
     handler = signal.getsignal(signal.SIGINT)
     with uninterrupted():

@@ -14,6 +14,7 @@ from .._arguments import check_tensor
 from .._torch_internals import has_content
 from ..topology import Topology, check_seal, is_seal
 from .sparse_layer import SparseLayer
+from .storage import in_full_precision
 
 FOREIGN = (
     ": the state is of another model, or was changed since it was saved (by an average over all "
@@ -30,13 +31,12 @@ class StateDictError(ValueError, RuntimeError):
 
 
 def check_state_dict(
-    model: nn.Module, state_dict: Mapping[str, Any], *, assign: bool = False
+    model: nn.Module, state_dict: Mapping[str, Any], *, assign: bool = False, strict: bool = False
 ) -> None:
     """Check every topology and every shape of a saved state, before anything is loaded.
 
     `nn.Module.load_state_dict` loads module after module: when it refuses the tenth module, the
-    first nine have been loaded already. Missing and superfluous keys are not checked here; whether
-    they are errors is decided by `strict` of `load_state_dict`. The shapes of a module with a
+    first nine have been loaded already. The shapes of a module with a
     `_load_from_state_dict` or hooks of its own are not compared, because such a module may convert
     what it loads.
 
@@ -44,13 +44,14 @@ def check_state_dict(
         model: the model into which the state is to be loaded.
         state_dict: the saved state.
         assign: whether the state is to be loaded with `assign=True`.
+        strict: whether a key that is missing or too many is an error, as `load_state_dict` has it.
 
     Raises:
         StateDictError: some entry does not fit; the text lists every such entry.
 
     Cost: O(nnz + out_features) for each sparse layer.
     """
-    _check(model, state_dict, "", assign)
+    _check(model, state_dict, "", assign, strict)
 
 
 def load_all_or_nothing(model: nn.Module) -> RemovableHandle:
@@ -90,13 +91,17 @@ def _check_first(
     state_dict: Mapping[str, Any],
     prefix: str,
     local_metadata: Mapping[str, Any],
+    strict: bool,
     *_: Any,
 ) -> None:
-    _check(module, state_dict, prefix, local_metadata.get("assign_to_params_buffers", False))
+    assign = local_metadata.get("assign_to_params_buffers", False)
+    _check(module, state_dict, prefix, assign, strict)
 
 
-def _check(model: nn.Module, state_dict: Mapping[str, Any], prefix: str, assign: bool) -> None:
-    offences: list[str] = []
+def _check(
+    model: nn.Module, state_dict: Mapping[str, Any], prefix: str, assign: bool, strict: bool
+) -> None:
+    offences = _misfit_keys(model, state_dict, prefix) if strict else []
     for name, module in model.named_modules(prefix=prefix[:-1], remove_duplicate=False):
         key = f"{name}." if name else ""
         if isinstance(module, SparseLayer):
@@ -105,10 +110,46 @@ def _check(model: nn.Module, state_dict: Mapping[str, Any], prefix: str, assign:
             except (TypeError, ValueError) as error:
                 offences.append(f"layer {name!r}: {error}")
         elif _loads_as_it_is(module, is_root=module is model):
-            offences += _shapes_that_differ(module, state_dict, key)
+            offences += _shapes_that_differ(module, state_dict, key, assign)
     if offences:
         text = "the state does not fit, and nothing of it was loaded:"
         raise StateDictError("\n".join([text, *offences]))
+
+
+def _misfit_keys(model: nn.Module, state_dict: Mapping[str, Any], prefix: str) -> list[str]:
+    """Name the keys that are missing or too many, where every module loads plainly."""
+    expected: set[str] = set()
+    optional: set[str] = set()
+    for name, module in model.named_modules(prefix=prefix[:-1], remove_duplicate=False):
+        key = f"{name}." if name else ""
+        if not isinstance(module, SparseLayer) and not (
+            _loads_plainly(module) and _loads_as_it_is(module, is_root=module is model)
+        ):
+            return []
+        own = {key + each for each, tensor in _saved_tensors(module).items() if tensor is not None}
+        expected |= own
+        if isinstance(module, SparseLayer) and key + "indices" in state_dict:
+            optional.add(key + "seal")  # states were saved before there were seals
+        if is_mark(state_dict.get(key + "weight")):
+            optional.add(key + "weight")
+    given = {key for key in state_dict if key.startswith(prefix)}
+    missing, unexpected = expected - optional - given, given - expected - optional
+    offences = []
+    if missing:
+        offences.append(f"Missing key(s): {', '.join(sorted(missing))}")
+    if unexpected:
+        offences.append(f"Unexpected key(s): {', '.join(sorted(unexpected))}")
+    return offences
+
+
+def _loads_plainly(module: nn.Module) -> bool:
+    """Return whether a module neither adds keys to a state nor does without some."""
+    kind = type(module)
+    return (
+        kind._load_from_state_dict is nn.Module._load_from_state_dict
+        and kind.get_extra_state is nn.Module.get_extra_state
+        and not module._load_state_dict_post_hooks
+    )
 
 
 def _loads_as_it_is(module: nn.Module, *, is_root: bool) -> bool:
@@ -123,18 +164,31 @@ def _is_this_check(hook: Any) -> bool:
     return getattr(hook, "hook", hook) is _check_first
 
 
-def _shapes_that_differ(module: nn.Module, state_dict: Mapping[str, Any], prefix: str) -> list[str]:
+def _shapes_that_differ(
+    module: nn.Module, state_dict: Mapping[str, Any], prefix: str, assign: bool
+) -> list[str]:
     offences = []
     for name, own in _saved_tensors(module).items():
-        saved = state_dict.get(prefix + name)
-        if own is None or is_lazy(own) or saved is None:
+        if own is None or is_lazy(own) or prefix + name not in state_dict:
             continue
+        saved = state_dict[prefix + name]
         if not isinstance(saved, Tensor):
             offences.append(f"`{prefix}{name}` must be a torch.Tensor, got {type(saved).__name__}")
         elif saved.shape != own.shape and not (own.dim() == 0 and saved.shape == (1,)):
             offences.append(
                 f"`{prefix}{name}` must have shape {tuple(own.shape)}, got {tuple(saved.shape)}"
             )
+        elif (
+            assign
+            and name in module._parameters
+            and own.is_floating_point()
+            and not saved.is_floating_point()
+        ):
+            offences.append(f"`{prefix}{name}` must be of floating point, got {saved.dtype}")
+        elif saved.layout != own.layout:
+            offences.append(f"`{prefix}{name}` must have layout {own.layout}, got {saved.layout}")
+        elif saved.is_meta and not own.is_meta and not assign:
+            offences.append(f"`{prefix}{name}` is on the meta device and has no content to load")
     return offences
 
 
@@ -178,7 +232,20 @@ def check_saved_topology(
         layer.check_resizable()
     values = state_dict[prefix + "values"]
     _check_loadable(layer, prefix + "values", values, (topology.nnz,), assign)
+    empty = topology.indices.is_meta
+    if empty and not layer.indices.is_meta and not (assign and values.is_meta):
+        raise ValueError(f"`{prefix}indices` is on the meta device and has no content to load")
+    if assign and values.is_meta and not empty:
+        raise ValueError(f"`{prefix}values` is on the meta device, and its indices are not")
     check_saved_bias(layer, state_dict, prefix, assign=assign)
+    if assign and layer.bias is not None:
+        bias = state_dict.get(prefix + "bias", layer.bias)
+        dtypes = {in_full_precision(each).dtype for each in (values, bias)}
+        if len(dtypes) > 1:
+            raise TypeError(
+                f"`{prefix}values` and `{prefix}bias` must share one dtype to be assigned, got "
+                f"{values.dtype} and {bias.dtype}"
+            )
     return topology
 
 

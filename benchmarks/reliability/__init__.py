@@ -1,0 +1,1 @@
+"""What hostile inputs and sudden deaths do to the library: `python -m benchmarks.reliability`."""
