@@ -152,6 +152,10 @@ def _load(rng: random.Random, seed: int) -> str:
         return f"WRONG: {kind}: AttributeError: {error}"
     if any(tensor.is_meta for tensor in model.state_dict().values()):
         return "state loaded whose parts are on meta" if _problem(model) else "WRONG: meta computes"
+    norm = [given[key] for key in ("2.weight", "2.bias") if isinstance(given.get(key), Tensor)]
+    if options["assign"] and any(e.dtype != torch.float32 or e.is_sparse for e in norm):
+        # torch's own layer takes what it is assigned, and raises at its next use.
+        return "state loaded that torch's own layer refuses at its use"
     problem = _problem(model) or _other_than(given, model, before)
     return f"WRONG: {kind}, {options}: {problem}" if problem else "state loaded"
 
