@@ -131,14 +131,14 @@ def fit_svm(features: Array, labels: Array, seed: int, counts: Sequence[int] = (
             inner, cross = a @ a.T / count, b @ a.T / count
             for penalty in PENALTIES:
                 for weight in (None, "balanced"):
-                    model = _fit_quietly(svm(penalty, weight, len(known)), inner, known)
+                    model = fit_quietly(svm(penalty, weight, len(known)), inner, known)
                     yield (count, penalty, weight), model.predict(cross)
 
     count, penalty, weight = choose(features, labels, seed, candidates)
     scaled, _ = standardised(features, features[:1])
     best = np.argsort(-f_statistic(scaled, labels), kind="stable")[:count]
     chosen = scaled[:, best]
-    model = _fit_quietly(svm(penalty, weight, len(labels)), chosen @ chosen.T / count, labels)
+    model = fit_quietly(svm(penalty, weight, len(labels)), chosen @ chosen.T / count, labels)
 
     def decide(table: Array) -> Array:
         other = standardised(features, table.astype(np.float64))[1][:, best]
@@ -185,11 +185,11 @@ def fit_logistic(features: Array, labels: Array, seed: int) -> Prediction:
         a, b = coordinates(train, other)
         for penalty in PENALTIES:
             for weight in (None, "balanced"):
-                yield (penalty, weight), _fit_quietly(model(penalty, weight), a, known).predict(b)
+                yield (penalty, weight), fit_quietly(model(penalty, weight), a, known).predict(b)
 
     penalty, weight = choose(features, labels, seed, candidates)
     inside, _ = coordinates(features, features[:1])
-    fitted = _fit_quietly(model(penalty, weight), inside, labels)
+    fitted = fit_quietly(model(penalty, weight), inside, labels)
 
     def decide(table: Array) -> Array:
         return np.asarray(fitted.predict(coordinates(features, table.astype(np.float64))[1]))
@@ -214,7 +214,7 @@ def fit_centroids(features: Array, labels: Array, seed: int) -> Prediction:
         varied = train.std(axis=0) > 0  # it refuses features that are constant in every class
         noisy = train + 0.0
         noisy[:, ~varied] = 0.0
-        return _fit_quietly(NearestCentroid(shrink_threshold=shrinkage), noisy, known)
+        return fit_quietly(NearestCentroid(shrink_threshold=shrinkage), noisy, known)
 
     def candidates(train: Array, known: Array, other: Array) -> Iterable[tuple[Any, Array]]:
         train, other = standardised(train, other)
@@ -268,7 +268,7 @@ def fit_ridge(features: Array, labels: Array, seed: int) -> Prediction:
     return Prediction(decide, features.shape[1] * len(np.unique(labels)))
 
 
-def _fit_quietly(model: Any, features: Array, labels: Array) -> Any:
+def fit_quietly(model: Any, features: Array, labels: Array) -> Any:
     """Fit without the warnings of models at the edge of their grid, which are not chosen then."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

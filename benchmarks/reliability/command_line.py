@@ -1,6 +1,7 @@
 """Try hostile inputs and sudden deaths on the library, and count what came of them.
 
     python -m benchmarks.reliability states --count 10000    # damaged checkpoints and states
+    python -m benchmarks.reliability tables --count 50000    # data files, damaged or whole
     python -m benchmarks.reliability kills --count 300       # training killed at random moments
 
 A trial is made by its seed: `--first SEED --count 1` does one of them again. With `--output FILE`
@@ -20,11 +21,12 @@ import torch
 
 from benchmarks.command_line import whole_number
 
-from . import kills, states
+from . import kills, states, tables
 from .children import Outcome, run_trials
 
 CAMPAIGNS: dict[str, Callable[[range], Outcome]] = {
     "states": lambda seeds: run_trials(states.trial, seeds),
+    "tables": lambda seeds: run_trials(tables.trial, seeds),
     "kills": kills.run,
 }
 

@@ -15,6 +15,7 @@ from microarray_study.errors import InputError
 from microarray_study.readers.raw_table import RawTable
 from microarray_study.readers.reading import Reading
 from microarray_study.readers.sample_facts import choose_fact
+from microarray_study.readers.try_out import try_out
 
 
 def read_h5ad(path: Path, reading: Reading, known: Collection[str] | None) -> RawTable:
@@ -27,6 +28,12 @@ def read_h5ad(path: Path, reading: Reading, known: Collection[str] | None) -> Ra
     """
     if reading.transpose:
         raise InputError(f"{path}: --transpose does not fit h5ad, whose rows are samples")
+    try_out(path)
+    return h5ad_table(path, reading, known)
+
+
+def h5ad_table(path: Path, reading: Reading, known: Collection[str] | None) -> RawTable:
+    """Read a file that is known to end neither this process nor its patience."""
     try:
         with h5py.File(path, "r") as file:
             if "X" not in file or "obs" not in file or "var" not in file:
@@ -45,7 +52,9 @@ def read_h5ad(path: Path, reading: Reading, known: Collection[str] | None) -> Ra
                 name = choose_fact(path, facts, reading.label, "--label")
                 table.labels = facts[name]
                 table.notes.append(f"labels: {name!r} of obs")
-    except OSError as error:
+    except InputError:
+        raise
+    except Exception as error:  # h5py has no common type for what it finds wrong
         raise InputError(f"{path}: is no readable h5ad (HDF5) file: {error}") from error
     return table
 

@@ -25,7 +25,9 @@ def read_mat(path: Path, reading: Reading, known: Collection[str] | None) -> Raw
             content = scipy.io.loadmat(path, appendmat=False)
     except NotImplementedError:
         from microarray_study.readers.matlab_hdf5 import mat_arrays
+        from microarray_study.readers.try_out import try_out
 
+        try_out(path)
         content = mat_arrays(path)
     except OSError:
         raise

@@ -20,7 +20,7 @@ def mat_arrays(path: Path) -> dict[str, Any]:
     try:
         with h5py.File(path, "r") as file:
             return {name: _value(file, item) for name, item in file.items() if name[0] != "#"}
-    except (OSError, ValueError) as error:
+    except Exception as error:  # h5py has no common type for what it finds wrong
         raise InputError(f"{path}: is no readable MATLAB 7.3 (HDF5) file: {error}") from error
 
 
