@@ -5,11 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := $(shell find csrc -name '*.cpp' -o -name '*.h')
+RACES := $(shell find tests/races -name '*.cpp' -o -name '*.h')
 
 # Our own code compiles without a warning (setup.py says why only here).
 export TORCH_TRULY_SPARSE_WERROR = 1
 
-.PHONY: demo test sanitize lint types build torch-sparse clean
+.PHONY: demo test sanitize races lint types build torch-sparse clean
 
 demo: build  ## Train on generated microarray-like data: truly sparse, dense, two-phase
 	$(BIN)/python examples/microarray.py
@@ -39,10 +40,20 @@ sanitize: build  ## Run the tests of the operators under AddressSanitizer and UB
 		UBSAN_OPTIONS=print_stacktrace=1 $(abspath $(BIN))/python -m pytest -x \
 		-p no:cacheprovider $(SANITIZED_TESTS:%=tests/test_%.py)
 
+# The kernels and the division of their work, with std::thread in place of torch's threads: OpenMP
+# is not built for ThreadSanitizer, which takes its barriers for races. Needs neither Python nor torch.
+races: build/races  ## Run the products on several threads under ThreadSanitizer: two minutes
+	TSAN_OPTIONS=halt_on_error=1 build/races
+
+build/races: $(SOURCES) $(RACES)
+	mkdir -p build
+	$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Wno-psabi -fsanitize=thread -isystem tests/races \
+		-o $@ tests/races/races.cpp csrc/kernels/*.cpp -pthread
+
 lint: build  ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $(SOURCES)
+	$(BIN)/clang-format --dry-run --Werror $(SOURCES) $(RACES)
 
 types: build  ## Check types
 	$(BIN)/mypy

@@ -3,6 +3,8 @@
     python microarray.py                                    # made-up data, nothing to download
     python microarray.py colon.mat leukemia.mat --splits 5  # your own files
     python microarray.py --markdown results/microarray/*.json
+    python microarray.py colon.mat --save colon.model       # fit the classifier on all samples
+    python microarray.py new.csv --predict colon.model      # what are these new samples?
 
 Compared on the same stratified splits, with the same seeds:
 
@@ -36,6 +38,7 @@ from microarray_study.fresh_process import run_in_fresh_process
 from microarray_study.generated import generate
 from microarray_study.measuring import environment
 from microarray_study.networks import check_sparse
+from microarray_study.prediction import fit_and_save, load, predict_file
 from microarray_study.readers import Reading, read
 from microarray_study.results import Results, Run, load_results, open_results
 from microarray_study.settings import METHODS, NETWORKS, Settings
@@ -53,7 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_markdown(options.files or sorted(options.output.glob("*.json")))
             return 0
         settings = settings_of(options)
+        if options.predict:
+            model = load(options.predict)
+            for path in options.files:
+                predict_file(model, path, reading_of(options), options.output)
+            return 0
         data_sets = read_all(options.files, reading_of(options), settings)
+        if options.save:
+            fit_and_save(data_sets[0], reading_of(options), settings, options.save)
+            print(f"Saved: {options.save}")
+            return 0
         where = environment()
         every = [
             open_results(options.output, data, settings, where, options.restart)

@@ -17,7 +17,11 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 @pytest.mark.parametrize(
     ("campaign", "count", "line"),
-    [("states", "150", "refused"), ("kills", "3", "ended as the uninterrupted one")],
+    [
+        ("states", "150", "refused"),
+        ("tables", "300", "whole, read as it is"),
+        ("kills", "3", "ended as the uninterrupted one"),
+    ],
 )
 def test_a_campaign_finds_nothing(campaign, count, line):
     """In a process of its own: one that has computed gradients cannot fork others that do."""

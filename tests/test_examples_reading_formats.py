@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from pathlib import Path
 
 import h5py
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from microarray_study.errors import InputError
-from microarray_study.readers import Reading, read
+from microarray_study.readers import Reading, read, try_out
 from microarray_study.readers.entry import read_samples
 from scipy import io, sparse
 
@@ -254,3 +255,34 @@ def test_other_files_are_refused_with_a_way_out(tmp_path, ending):
     (tmp_path / f"a{ending}").write_bytes(b"anything")
     with pytest.raises(InputError, match="expected a file that ends in"):
         read(tmp_path / f"a{ending}")
+
+
+# HDF5 files that end the library, or its patience.
+
+
+@pytest.fixture
+def an_h5ad(tmp_path):
+    path = tmp_path / "a.h5ad"
+    texts = h5py.string_dtype()
+    with h5py.File(path, "w") as file:
+        file["X"] = X.astype(np.float32)
+        for name, values in (("obs", TITLES), ("var", NAMES)):
+            group = file.create_group(name)
+            group.attrs["_index"] = "_index"
+            group["_index"] = np.array(values, dtype=texts)
+        file["obs"]["tissue"] = np.array(KINDS, dtype=texts)
+    return path
+
+
+def test_a_file_that_kills_its_reader_is_refused(an_h5ad, monkeypatch):
+    check(an_h5ad, names=NAMES, titles=TITLES)
+    deadly = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    monkeypatch.setattr(try_out, "command", lambda path: [sys.executable, "-c", deadly])
+    with pytest.raises(InputError, match=r"is damaged: the HDF5 library crashes on it \(signal 11"):
+        read(an_h5ad)
+
+
+def test_a_file_that_the_library_does_not_come_back_from_is_refused(an_h5ad, monkeypatch):
+    monkeypatch.setattr(try_out, "SECONDS", 0.0)
+    with pytest.raises(InputError, match="the HDF5 library has not come back from it after 0 s"):
+        read(an_h5ad)

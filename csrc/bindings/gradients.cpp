@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "../kernels/column_sum.h"
+#include "../kernels/denormals.h"
 #include "../kernels/gather.h"
 #include "gradients.h"
 #include "matrix.h"
@@ -87,6 +88,7 @@ Tensor column_sum(const Tensor& grad_output) {
     constexpr int64_t piece = 64;  // columns summed together: a few cache lines
     const Isa isa = active_isa();
     parallel_pieces((columns + piece - 1) / piece, batch * columns / 16, [&](int64_t b, int64_t e) {
+      const DenormalsAreZero quick;
       return run<ColumnSum<X, T>>(isa, activations<X>(dy),
                                   Range{b * piece, std::min(e * piece, columns)},
                                   mutable_data<T>(output));

@@ -3,7 +3,8 @@
 //
 // These functions are compiled for every type that an operator takes. They make up nearly all of
 // the library, so each kernel has a file of its own (spmm.cpp, sddmm.cpp, ...), and the files are
-// compiled in parallel. The contract of a function is that of the kernel named above it.
+// compiled in parallel. The contract of a function is that of the kernel named above it, with
+// denormal numbers taken for zeros where it multiplies or adds (denormals.h).
 #pragma once
 
 #include <cstdint>

@@ -1,12 +1,14 @@
 #include "scatter.h"
 
 #include "compiled.h"
+#include "denormals.h"
 
 namespace tts::compiled {
 
 template <class X, class T, class I>
 bool scatter_rows(Isa isa, Range rows, const CsrView<T, I>& w, const Activations<const X>& dy,
                   T* sums) {
+  const DenormalsAreZero quick;
   return for_tile_width<T>(
       dy.samples, [&](auto L) { return run<ScatterRows<T, I, X, L>>(isa, rows, w, dy, sums); });
 }

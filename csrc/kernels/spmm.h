@@ -18,6 +18,11 @@ constexpr int row_group = 16;
 // therefore not depend on the rows that a call is given.
 constexpr int column_window = 512;
 
+// A row is summed in segments of this many nonzeros, which are added up afterwards: the rounding
+// error of n terms grows as row_segment + n / row_segment does, not as n. Segments begin at
+// multiples of their size, as windows do.
+constexpr int row_segment = 2048;
+
 // y[s, r] = bias[r] + sum over k in row r of w.values[k] * x[s, w.col[k]]
 // for every r in `rows` and one tile of L samples.
 //   bias (w.rows) or null
@@ -44,36 +49,43 @@ struct SpmmRows {
       const int64_t grouped = rows.end - first < row_group ? rows.end - first : row_group;
       for (int64_t g = 0; g < grouped; ++g) {
         const Range range = nonzeros_of(w, first + g, in_range);
-        V sums[chains][count] = {};
-        for (int64_t k = range.begin; k < range.end;) {
-          if (k < from || k >= to) {
-            from = k / column_window * column_window;
-            to = w.nnz - from < column_window ? w.nnz : from + column_window;
-            clamp_indices(w.col + from, to - from, w.columns, checked, in_range);
-            prefetch_stream(w.col + to + stream_ahead, column_window);
-            prefetch_stream(w.values + to + stream_ahead, column_window);
-          }
-          const int64_t stop = range.end < to ? range.end : to;
-          const I* next = checked - from;
-          for (; k + chains <= stop; k += chains) {
-            for (int c = 0; c < chains; ++c) {
-              const T* x = tile + static_cast<int64_t>(next[k + c]) * L;
-              for (int v = 0; v < count; ++v)
-                sums[c][v] += w.values[k + c] * load<V>(x + v * width);
+        int64_t begin = range.begin;
+        do {
+          const int64_t next = (begin / row_segment + 1) * row_segment;
+          const int64_t end = range.end < next ? range.end : next;
+          V sums[chains][count] = {};
+          for (int64_t k = begin; k < end;) {
+            if (k < from || k >= to) {
+              from = k / column_window * column_window;
+              to = w.nnz - from < column_window ? w.nnz : from + column_window;
+              clamp_indices(w.col + from, to - from, w.columns, checked, in_range);
+              prefetch_stream(w.col + to + stream_ahead, column_window);
+              prefetch_stream(w.values + to + stream_ahead, column_window);
+            }
+            const int64_t stop = end < to ? end : to;
+            const I* column = checked - from;
+            for (; k + chains <= stop; k += chains) {
+              for (int c = 0; c < chains; ++c) {
+                const T* x = tile + static_cast<int64_t>(column[k + c]) * L;
+                for (int v = 0; v < count; ++v)
+                  sums[c][v] += w.values[k + c] * load<V>(x + v * width);
+              }
+            }
+            for (; k < stop; ++k) {
+              const T* x = tile + static_cast<int64_t>(column[k]) * L;
+              for (int v = 0; v < count; ++v) sums[0][v] += w.values[k] * load<V>(x + v * width);
             }
           }
-          for (; k < stop; ++k) {
-            const T* x = tile + static_cast<int64_t>(next[k]) * L;
-            for (int v = 0; v < count; ++v) sums[0][v] += w.values[k] * load<V>(x + v * width);
+          const T offset = bias ? bias[first + g] : T(0);
+          for (int v = 0; v < count; ++v) {
+            V sum = sums[0][v];
+            if constexpr (chains == 2) sum += sums[1][v];
+            if constexpr (chains == 4) sum = (sum + sums[1][v]) + (sums[2][v] + sums[3][v]);
+            T* total = group + g * L + v * width;
+            store(total, begin == range.begin ? V(sum + offset) : V(sum + load<V>(total)));
           }
-        }
-        const T offset = bias ? bias[first + g] : T(0);
-        for (int v = 0; v < count; ++v) {
-          V sum = sums[0][v];
-          if constexpr (chains == 2) sum += sums[1][v];
-          if constexpr (chains == 4) sum = (sum + sums[1][v]) + (sums[2][v] + sums[3][v]);
-          store(group + g * L + v * width, V(sum + offset));
-        }
+          begin = end;
+        } while (begin < range.end);
       }
       write_rows<T, L, Bytes>(group, grouped, y, first);
     }

@@ -1,6 +1,7 @@
 #include "tile.h"
 
 #include "compiled.h"
+#include "denormals.h"
 
 namespace tts::compiled {
 
@@ -18,6 +19,7 @@ void fill_tile_beside_sums(Isa isa, const Activations<const X>& x, Range feature
 
 template <class T>
 void sum_tile(Isa isa, int64_t samples, const T* tile, Range features, bool accumulate, T* out) {
+  const DenormalsAreZero quick;
   for_tile_width<T>(
       samples, [&](auto L) { return run<SumTile<T, L>>(isa, tile, features, accumulate, out); });
 }

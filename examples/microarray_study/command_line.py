@@ -50,8 +50,21 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
     add("--restart", action="store_true", help="do again what an earlier call has done")
     add("--quick", action="store_true", help=f"{QUICK_EPOCHS} epochs, 1 split: shows that it runs")
     add("--markdown", action="store_true", help="only print results files as Markdown tables")
+    use = parser.add_argument_group("a classifier to keep, in place of the comparison")
+    add = use.add_mutually_exclusive_group().add_argument
+    add("--save", type=Path, metavar="MODEL", help="fit it on all samples of FILE and save it")
+    add(
+        "--predict",
+        type=Path,
+        metavar="MODEL",
+        help="predict the samples of each FILE with a saved one; CSV files go to --output",
+    )
 
     options = parser.parse_args(arguments)
+    if options.save is not None and len(options.files) > 1:
+        parser.error("--save fits one classifier on one file; call it once for each")
+    if options.predict is not None and not options.files:
+        parser.error("--predict needs files of new samples")
     if options.splits is None:
         options.splits = 1 if options.quick else SPLITS
     if options.output is None:

@@ -29,14 +29,14 @@ def write_runs(path: Path, head: dict[str, Any], runs: Sequence[dict[str, Any]])
     lines = ",\n".join("    " + json.dumps(_rounded(run)) for run in runs)
     text = json.dumps(head, indent=2)[:-2] + f',\n  "runs": [\n{lines}\n  ]\n}}\n'
     try:
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error}") from error
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file beside `path`, and in the end put it in the place of `path`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

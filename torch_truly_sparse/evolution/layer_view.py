@@ -145,7 +145,8 @@ class LayerView:
 
         Raises:
             ValueError: no step was captured (the rule must say `gradient_steps`), the layer took
-                no part in it, or one of its inputs was overwritten since.
+                no part in it, one of its inputs was overwritten since, or an input or an output
+                gradient holds NaN or an infinity.
         """
         captured = self.captured if decay else self.captured[-1:]
         passes = [
@@ -165,6 +166,15 @@ class LayerView:
                 f"layer {self.name!r}: an input was changed in place between its backward pass "
                 "and the evolution; give each pass a tensor of its own"
             )
+        for what in ("input", "grad_output"):
+            if not all(bool(getattr(each, what).isfinite().all()) for _, each in passes):
+                name = "an input" if what == "input" else "an output gradient"
+                raise ValueError(
+                    f"layer {self.name!r}: {name} of the steps that growth by gradient reads holds "
+                    "NaN or an infinity, so there is nothing to grow by; nothing was changed. The "
+                    "training has diverged: lower the learning rate, clip gradients, or skip such "
+                    "steps (torch.amp.GradScaler does)"
+                )
         return CapturedGradient.of(
             passes, (self.out_features, self.in_features), self.dtype, self.reduce
         )

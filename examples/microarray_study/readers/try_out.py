@@ -29,7 +29,7 @@ def try_out(path: Path) -> None:
     limit = SECONDS + path.stat().st_size / 1e6
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __name__, str(path)],
+            command(path),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -45,6 +45,11 @@ def try_out(path: Path) -> None:
         raise InputError(
             f"{path}: is damaged: the HDF5 library crashes on it (signal {-done.returncode})"
         )
+
+
+def command(path: Path) -> list[str]:
+    """Return the command of the process that reads a file."""
+    return [sys.executable, "-m", __name__, str(path)]
 
 
 def _read(path: Path) -> None:
