@@ -10,7 +10,7 @@ RACES := $(shell find tests/races -name '*.cpp' -o -name '*.h')
 # Our own code compiles without a warning (setup.py says why only here).
 export TORCH_TRULY_SPARSE_WERROR = 1
 
-.PHONY: demo test sanitize races lint types build torch-sparse clean
+.PHONY: demo test sanitize races newest lint types build torch-sparse clean
 
 demo: build  ## Train on generated microarray-like data: truly sparse, dense, two-phase
 	$(BIN)/python examples/microarray.py
@@ -49,6 +49,19 @@ build/races: $(SOURCES) $(RACES)
 	mkdir -p build
 	$(CXX) -std=c++17 -O1 -g -Wall -Wextra -Wno-psabi -fsanitize=thread -isystem tests/races \
 		-o $@ tests/races/races.cpp csrc/kernels/*.cpp -pthread
+
+# A copy with an environment of its own, in which nothing is pinned. A warning that only the newest
+# release gives fails its test, as everywhere: it says what will have to be changed.
+NEWEST := build/newest
+newest:  ## Run the tests with the newest torch of PyPI: downloads gigabytes
+	rm -rf $(NEWEST)
+	mkdir -p $(NEWEST)
+	git ls-files -z | xargs -0 cp --parents -t $(NEWEST)
+	$(PYTHON) -m venv $(NEWEST)/.venv
+	$(NEWEST)/.venv/bin/python -m pip install --quiet --upgrade torch setuptools wheel
+	cd $(NEWEST) && .venv/bin/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	cd $(NEWEST) && .venv/bin/python -c 'import torch; print("torch", torch.__version__)'
+	cd $(NEWEST) && .venv/bin/python -m pytest
 
 lint: build  ## Check style
 	$(BIN)/ruff check .

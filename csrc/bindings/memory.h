@@ -14,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include <pthread.h>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -53,9 +54,15 @@ class BlockCache {
   static constexpr size_t most = size_t{512} << 20;
   static constexpr int64_t patience = 512;
 
-  // Never destroyed: tensors may outlive every static object.
+  // Never destroyed: tensors may outlive every static object. A process that forks while another
+  // of its threads is in here leaves its child a cache that is whole and not locked.
   static BlockCache& global() {
-    static auto* cache = new BlockCache;
+    static auto* cache = [] {
+      auto* made = new BlockCache;
+      pthread_atfork([] { global().mutex_.lock(); }, [] { global().mutex_.unlock(); },
+                     [] { global().mutex_.unlock(); });
+      return made;
+    }();
     return *cache;
   }
 
