@@ -20,6 +20,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
     [
         ("states", "150", "refused"),
         ("tables", "300", "whole, read as it is"),
+        ("arguments", "300", "computed as for plain copies"),
+        ("soak", "300", "invariants hold"),
         ("kills", "3", "ended as the uninterrupted one"),
     ],
 )

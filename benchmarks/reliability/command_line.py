@@ -2,7 +2,9 @@
 
     python -m benchmarks.reliability states --count 10000    # damaged checkpoints and states
     python -m benchmarks.reliability tables --count 50000    # data files, damaged or whole
+    python -m benchmarks.reliability arguments --count 50000 # of operators and constructors
     python -m benchmarks.reliability kills --count 300       # training killed at random moments
+    python -m benchmarks.reliability soak --count 100000     # steps of one run, 10,000 evolutions
 
 A trial is made by its seed: `--first SEED --count 1` does one of them again. With `--output FILE`
 the counts are written as JSON. The exit status is 1 if a trial ended as it should not.
@@ -21,13 +23,15 @@ import torch
 
 from benchmarks.command_line import whole_number
 
-from . import kills, states, tables
+from . import arguments, kills, soak, states, tables
 from .children import Outcome, run_trials
 
 CAMPAIGNS: dict[str, Callable[[range], Outcome]] = {
     "states": lambda seeds: run_trials(states.trial, seeds),
     "tables": lambda seeds: run_trials(tables.trial, seeds),
+    "arguments": lambda seeds: run_trials(arguments.trial, seeds),
     "kills": kills.run,
+    "soak": soak.run,
 }
 
 

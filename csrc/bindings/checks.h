@@ -63,12 +63,47 @@ inline std::string dtype_name(ScalarType dtype) {
 
 inline std::string dtype_name(const Tensor& tensor) { return dtype_name(tensor.scalar_type()); }
 
+// The bytes of an element of the dtypes that some operator takes; 1 for others, which are refused.
+constexpr int64_t element_size(ScalarType dtype) {
+  switch (dtype) {
+    case ScalarType::BFloat16:
+    case ScalarType::Half:
+      return 2;
+    case ScalarType::Int:
+    case ScalarType::Float:
+      return 4;
+    case ScalarType::Long:
+    case ScalarType::Double:
+      return 8;
+    default:
+      return 1;
+  }
+}
+
+// Throws unless the storage of a tensor reaches to its last element. It does not where somebody has
+// resized it, as libraries do that bring weights in only while they are needed; torch's own
+// functions then read memory that is not theirs.
+inline void check_storage(const Tensor& tensor, const char* name) {
+  int64_t bytes = 0, last = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(tensor.get(), &bytes));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_offset(tensor.get(), &last));
+  for (int64_t d = 0; d < tensor.dim(); ++d) {
+    if (tensor.size(d) == 0) return;
+    last += (tensor.size(d) - 1) * tensor.stride(d);
+  }
+  if (last >= bytes / element_size(tensor.scalar_type()))
+    refuse(std::string("`") + name + "` has lost its memory: its storage holds " +
+           std::to_string(bytes) + " bytes, too few for its shape. Was it resized, or are the " +
+           "weights gathered only while a wrapper is at work? Use the layer through that wrapper");
+}
+
 // Returns a CPU tensor of `dim` dimensions, made contiguous.
 inline Tensor prepared(const Tensor& tensor, const char* name, int64_t dim) {
   if (!tensor.is_cpu()) refuse(std::string("`") + name + "` must be a CPU tensor");
   if (tensor.dim() != dim)
     refuse(std::string("`") + name + "` must have " + std::to_string(dim) + " dimension(s), got " +
            std::to_string(tensor.dim()));
+  check_storage(tensor, name);
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
 

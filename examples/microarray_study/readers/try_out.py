@@ -24,35 +24,34 @@ def try_out(path: Path) -> None:
     Raises:
         InputError: the process died of a signal, or took far longer than a whole file takes.
     """
+    limit = SECONDS + path.stat().st_size / 1e6
+    status = status_of_reader(path, limit)
+    if status is None:
+        raise InputError(
+            f"{path}: is damaged: the HDF5 library has not come back from it after {limit:.0f} s"
+        )
+    if status < 0:
+        raise InputError(f"{path}: is damaged: the HDF5 library crashes on it (signal {-status})")
+
+
+def status_of_reader(path: Path, limit: float) -> int | None:
+    """Read a file in a fresh process; return its exit status, None if it took too long."""
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    limit = SECONDS + path.stat().st_size / 1e6
-    try:
-        done = subprocess.run(
-            command(path),
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return subprocess.run(
+            [sys.executable, "-m", __name__, str(path)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             timeout=limit,
             check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise InputError(
-            f"{path}: is damaged: the HDF5 library has not come back from it after {limit:.0f} s"
-        ) from error
-    if done.returncode < 0:
-        raise InputError(
-            f"{path}: is damaged: the HDF5 library crashes on it (signal {-done.returncode})"
-        )
+        ).returncode
+    return None
 
 
-def command(path: Path) -> list[str]:
-    """Return the command of the process that reads a file."""
-    return [sys.executable, "-m", __name__, str(path)]
-
-
-def _read(path: Path) -> None:
+def read_all(path: Path) -> None:
     """Read all that the reader of the ending reads."""
     from microarray_study.readers.h5ad import h5ad_table
     from microarray_study.readers.matlab_hdf5 import mat_arrays
@@ -67,4 +66,4 @@ def _read(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    _read(Path(sys.argv[1]))
+    read_all(Path(sys.argv[1]))
