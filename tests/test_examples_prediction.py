@@ -81,7 +81,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, capsys, content):
     assert "No such file" in capsys.readouterr().err
 
 
-def test_a_model_that_cannot_be_written_leaves_the_earlier_one(saved, tmp_path, capsys, monkeypatch):
+def test_a_model_that_cannot_be_written_leaves_the_earlier(saved, tmp_path, capsys, monkeypatch):
     folder, _, _ = saved
     path = tmp_path / "a.model"
     path.write_bytes(b"the earlier one")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,42 @@ def test_python_and_the_library_agree_from_which_batch_on_the_order_by_columns_i
         return
     with pytest.raises(ValueError, match=r"`row_indices\[0\]` is -1"):
         ops.spmm_transposed(damaged, dy, w.values)
+
+
+REGISTERED = torch.ops.torch_truly_sparse
+
+
+class Untyped:
+    """Operators as torch 2.15 has them: every error is a RuntimeError."""
+
+    def __getattr__(self, name):
+        operator = getattr(REGISTERED, name)
+
+        def call(*arguments):
+            try:
+                return operator(*arguments)
+            except (ValueError, MemoryError) as error:
+                raise RuntimeError(str(error)) from None
+
+        return call
+
+
+def test_errors_keep_their_types_where_torch_loses_them(monkeypatch):
+    library = sys.modules["torch_truly_sparse._library"]
+    monkeypatch.setattr(torch.ops, "torch_truly_sparse", Untyped())
+    typed = library._WithTypedErrors()
+    vector = torch.zeros(3, dtype=torch.int64)
+    with pytest.raises(ValueError, match="`indices` must have 2 dimension") as raised:
+        typed.compress(vector, 3, 3)
+    assert typed.last_refusal() == str(raised.value)
+    with pytest.raises(RuntimeError, match="Expected a value of type"):
+        typed.compress("text", 3, 3)
+    assert library._kind_of("std::bad_alloc") is MemoryError
+    indices = torch.tensor([[0, 2], [1, 0]])
+    assert typed.compress(indices, 3, 3).tolist() == [0, 1, 1, 2]
+
+
+def test_types_are_kept_by_torch_or_by_the_library():
+    library = sys.modules["torch_truly_sparse._library"]
+    with pytest.raises(ValueError, match="must have 2 dimension"):
+        library.operators.compress(torch.zeros(3, dtype=torch.int64), 3, 3)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from oracles import MASKS, Matrix, random_mask, same_bits
 
+import torch_truly_sparse as tts
 from torch_truly_sparse._library import operators
 
 each_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS.keys())
@@ -101,3 +102,53 @@ def test_half_precision_rounds_as_torch_does(dtype):
     bias[:3] = torch.tensor([65519.0, 65520.0, -1e30])
     y = operators.spmm(torch.zeros(33, 64, dtype=dtype), crow, col, torch.ones(64), bias)
     assert torch.equal(y, bias.to(dtype).expand(33, 64))
+
+
+@pytest.mark.parametrize("left", [0, 8])
+@pytest.mark.parametrize("part", ["input", "values", "col_indices", "crow_indices", "bias"])
+def test_memory_that_somebody_took_away_is_refused(part, left):
+    w = Matrix.of_mask(random_mask(12, 10, 40))
+    arguments = {
+        "input": torch.randn(3, 10),
+        "crow_indices": w.crow.clone(),
+        "col_indices": w.col.clone(),
+        "values": w.values.clone(),
+        "bias": torch.randn(12),
+    }
+    expected = operators.spmm(**arguments)
+    taken = arguments[part].untyped_storage()
+    kept, size = arguments[part].clone(), taken.nbytes()
+    taken.resize_(left)
+    with pytest.raises(ValueError, match=f"`{part}` has lost its memory: its storage holds {left}"):
+        operators.spmm(**arguments)
+    taken.resize_(size)
+    arguments[part].copy_(kept)
+    assert same_bits(operators.spmm(**arguments), expected)
+
+
+def test_a_layer_whose_weights_are_elsewhere_is_refused_until_they_are_back():
+    layer = tts.TrulySparseLinear(10, 12, nnz=40)
+    x = torch.randn(20, 10, requires_grad=True)
+    expected = layer(x)
+    kept, storage = layer.values.detach().clone(), layer.values.untyped_storage()
+    size = storage.nbytes()
+    storage.resize_(0)
+    with pytest.raises(ValueError, match="`values` has lost its memory"):
+        layer(x)
+    with pytest.raises(ValueError, match="`values` has lost its memory"):
+        expected.sum().backward()
+    storage.resize_(size)
+    layer.values.data.copy_(kept)
+    assert same_bits(layer(x), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantized tensor creation.*:UserWarning")
+@pytest.mark.parametrize(
+    "change",
+    [lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8), lambda t: t.to_sparse()],
+    ids=["quantized", "sparse"],
+)
+def test_tensors_of_other_kinds_are_refused(change):
+    w = Matrix.of_mask(random_mask(12, 10, 40))
+    with pytest.raises(TypeError, match=r"must be ordinary dense tensors, got a .* one"):
+        operators.spmm(change(torch.randn(3, 10)), w.crow, w.col, w.values)

@@ -147,7 +147,7 @@ def test_a_cycle_is_found_wherever_its_imports_stand(tmp_path):
         ("kernels", r"<[a-z_]+>|\"[a-z_]+\.h\""),
         (
             "bindings",
-            r"<[a-z_]+>|<unistd\.h>|<sys/mman\.h>|\"[a-z_]+\.h\"|\"\.\./kernels/[a-z_]+\.h\""
+            r"<[a-z_]+>|<(?:pthread|unistd|sys/mman)\.h>|\"[a-z_]+\.h\"|\"\.\./kernels/[a-z_]+\.h\""
             r"|<torch/csrc/stable/\w+\.h>|<torch/headeronly/.*>",
         ),
     ],

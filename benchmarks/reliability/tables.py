@@ -17,10 +17,8 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .table_files import BINARY, CHECKED, TEXTS, Layout, Table, write_binary, write_text
 
@@ -29,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from microarray_study.data_set import DataSet
 from microarray_study.errors import InputError
 from microarray_study.readers import Reading, read, try_out
+from microarray_study.readers.read_all import read_all
 
 STATUS_OF_READER = try_out.status_of_reader
 
@@ -94,7 +93,7 @@ def status_of_fork(path: Path, limit: float) -> int | None:
     child = os.fork()
     if child == 0:
         signal.alarm(int(limit))
-        try_out.read_all(path)
+        read_all(path)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
@@ -213,7 +212,7 @@ def damaged_bytes(path: Path, name: str, rng: random.Random) -> Damage:
     """Damage a binary file; where the format has no checksums, its numbers may change."""
     content = bytearray(path.read_bytes())
     kind = rng.choice(("flip", "flip", "cut", "zero", "insert", "overwrite"))
-    at = rng.randrange(len(content)) if rng.random() < 0.7 else rng.randrange(min(512, len(content)))
+    at = rng.randrange(len(content) if rng.random() < 0.7 else min(512, len(content)))
     length = rng.choice((1, 4, 8, 64))
     if kind == "flip":
         for _ in range(rng.choice((1, 1, 2, 8))):
@@ -254,7 +253,7 @@ def difference(table: Table, data: DataSet, damage: Damage) -> str:
         return f"{strange} features of other names, {lost} of {len(table.genes)} lost"
     if not known:
         return "" if damage.kind == "cut" else "no feature is known by its name"
-    expected = table.values[:, [places[i] for i in known]].astype(np.float32)
+    expected = table.values[:, [p for p in places if p is not None]].astype(np.float32)
     found = values[:, known]
     seen, wrong = set(), 0
     for row, number in zip(found, data.labels, strict=True):
@@ -284,6 +283,3 @@ def values_wide(data: DataSet) -> int:
 
 def _plain(label: str) -> str:
     return label.strip().casefold()
-
-
-Values = npt.NDArray[Any]

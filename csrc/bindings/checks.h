@@ -19,7 +19,13 @@ namespace tts {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-[[noreturn]] inline void refuse(const std::string& text) { throw std::invalid_argument(text); }
+// The text of the last error that `refuse` raised in this thread: see refusals.cpp.
+inline thread_local std::string last_refusal;
+
+[[noreturn]] inline void refuse(const std::string& text) {
+  last_refusal = text;
+  throw std::invalid_argument(text);
+}
 
 // A dtype as Python prints it.
 inline std::string dtype_name(ScalarType dtype) {
@@ -63,23 +69,6 @@ inline std::string dtype_name(ScalarType dtype) {
 
 inline std::string dtype_name(const Tensor& tensor) { return dtype_name(tensor.scalar_type()); }
 
-// The bytes of an element of the dtypes that some operator takes; 1 for others, which are refused.
-constexpr int64_t element_size(ScalarType dtype) {
-  switch (dtype) {
-    case ScalarType::BFloat16:
-    case ScalarType::Half:
-      return 2;
-    case ScalarType::Int:
-    case ScalarType::Float:
-      return 4;
-    case ScalarType::Long:
-    case ScalarType::Double:
-      return 8;
-    default:
-      return 1;
-  }
-}
-
 // Throws unless the storage of a tensor reaches to its last element. It does not where somebody has
 // resized it, as libraries do that bring weights in only while they are needed; torch's own
 // functions then read memory that is not theirs.
@@ -91,7 +80,7 @@ inline void check_storage(const Tensor& tensor, const char* name) {
     if (tensor.size(d) == 0) return;
     last += (tensor.size(d) - 1) * tensor.stride(d);
   }
-  if (last >= bytes / element_size(tensor.scalar_type()))
+  if (last >= bytes / static_cast<int64_t>(tensor.element_size()))
     refuse(std::string("`") + name + "` has lost its memory: its storage holds " +
            std::to_string(bytes) + " bytes, too few for its shape. Was it resized, or are the " +
            "weights gathered only while a wrapper is at work? Use the layer through that wrapper");

@@ -109,7 +109,8 @@ def predict_file(model: dict[str, Any], path: Path, reading: Reading, folder: Pa
         with replacing(result) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
             writer = csv.writer(f)
             writer.writerow(["sample", "predicted", *(f"p({c})" for c in classifier.classes_)])
-            for name, label, row in zip(samples.sample_names, predicted, probabilities, strict=True):
+            names = samples.sample_names
+            for name, label, row in zip(names, predicted, probabilities, strict=True):
                 writer.writerow([name, label, *(f"{p:.4f}" for p in row)])
     except OSError as error:
         raise InputError(f"{result}: cannot be written: {error}") from error

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from .._library import operators
+from .. import _library  # noqa: F401  (the operators must exist)
+
+operators = torch.ops.torch_truly_sparse  # torch knows the formulas by these objects
 
 Size = Sequence[int]
 

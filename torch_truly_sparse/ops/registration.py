@@ -21,7 +21,7 @@ def fake(operator: str) -> Callable[[_Function], _Function]:
     """Register the decorated function as the shape-only form of `operator`."""
 
     def register(function: _Function) -> _Function:
-        checked = _on_one_device(operator, function)
+        checked = _with_plain_operands(operator, function)
         torch.library.register_fake(f"{_NAMESPACE}::{operator}", checked)
         return function
 
@@ -32,7 +32,7 @@ def plain_torch(operator: str) -> Callable[[_Function], _Function]:
     """Register the decorated plain-torch form for every device without a compiled kernel."""
 
     def register(function: _Function) -> _Function:
-        _fallbacks.impl(operator, _on_one_device(operator, function))
+        _fallbacks.impl(operator, _with_plain_operands(operator, function))
         return function
 
     return register
@@ -48,20 +48,29 @@ def vmap_rule(operator: str) -> Callable[[_Function], _Function]:
     return register
 
 
-def _on_one_device(operator: str, function: _Function) -> _Function:
-    """Wrap a form of an operator so that it refuses operands of several devices.
+def _with_plain_operands(operator: str, function: _Function) -> _Function:
+    """Wrap a form of an operator so that it refuses operands that no kernel would take.
 
     torch gives a call with one operand on `meta` to the shape-only form, whatever the others hold;
-    the form would return memory that nobody has written to.
+    the form would return memory that nobody has written to. It gives quantized and sparse operands
+    to the plain-torch form, whose functions know some of them and others not.
     """
 
     @functools.wraps(function)
     def checked(*operands: Any) -> Any:
-        devices = {str(each.device) for each in operands if isinstance(each, torch.Tensor)}
+        tensors = [each for each in operands if isinstance(each, torch.Tensor)]
+        devices = {str(each.device) for each in tensors}
         if len(devices) > 1:
             raise ValueError(
                 f"the operands of `{operator}` must be on one device, got {sorted(devices)}"
             )
+        for each in tensors:
+            if each.layout != torch.strided or each.is_quantized:
+                kind = "quantized" if each.is_quantized else str(each.layout)
+                raise TypeError(
+                    f"the operands of `{operator}` must be ordinary dense tensors, got a {kind} "
+                    "one; dequantize() or to_dense() makes one of it"
+                )
         return function(*operands)
 
     return cast(_Function, checked)

@@ -1,6 +1,7 @@
-"""Reads an HDF5 file in a process of its own first: a damaged one can crash the library, or hang it.
+"""Reads an HDF5 file in a process of its own first: a damaged one can crash or hang the library.
 
-    python -m microarray_study.readers.try_out FILE    # ends, if the library comes back
+`python -m microarray_study.readers.read_all FILE`, the command of that process, ends if the library
+comes back.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from microarray_study.errors import InputError
 
+READER = "microarray_study.readers.read_all"
 SECONDS = 60.0  # for a small file; each megabyte has one more
 
 
@@ -40,7 +42,7 @@ def status_of_reader(path: Path, limit: float) -> int | None:
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     with contextlib.suppress(subprocess.TimeoutExpired):
         return subprocess.run(
-            [sys.executable, "-m", __name__, str(path)],
+            [sys.executable, "-m", READER, str(path)],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -49,21 +51,3 @@ def status_of_reader(path: Path, limit: float) -> int | None:
             check=False,
         ).returncode
     return None
-
-
-def read_all(path: Path) -> None:
-    """Read all that the reader of the ending reads."""
-    from microarray_study.readers.h5ad import h5ad_table
-    from microarray_study.readers.matlab_hdf5 import mat_arrays
-    from microarray_study.readers.reading import Reading
-
-    # What is wrong with the file is said where it is read the second time.
-    with contextlib.suppress(Exception):
-        if path.suffix.lower() == ".h5ad":
-            h5ad_table(path, Reading(), None)
-        else:
-            mat_arrays(path)
-
-
-if __name__ == "__main__":
-    read_all(Path(sys.argv[1]))
