@@ -118,6 +118,9 @@ def active_isa() -> str:
     return name
 
 
-active_isa()
+try:
+    active_isa()
+except RuntimeError as error:  # of torch that loses types: see below
+    raise ValueError(str(error)) from None
 if _loses_types():
     operators = _WithTypedErrors()
