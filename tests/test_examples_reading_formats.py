@@ -257,7 +257,7 @@ def test_other_files_are_refused_with_a_way_out(tmp_path, ending):
         read(tmp_path / f"a{ending}")
 
 
-# HDF5 files that end the library, or its patience.
+# Files that end the library that reads them, or its patience.
 
 
 @pytest.fixture
@@ -280,11 +280,21 @@ def test_a_file_that_kills_its_reader_is_refused(an_h5ad, monkeypatch):
     deadly.write_text("#!/bin/sh\nkill -SEGV $$\n")
     deadly.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(deadly))
-    with pytest.raises(InputError, match=r"is damaged: the HDF5 library crashes on it \(signal 11"):
+    with pytest.raises(
+        InputError, match=r"is damaged: the library that reads it crashes \(signal 11"
+    ):
         read(an_h5ad)
 
 
 def test_a_file_that_the_library_does_not_come_back_from_is_refused(an_h5ad, monkeypatch):
     monkeypatch.setattr(try_out, "SECONDS", 0.0)
-    with pytest.raises(InputError, match="the HDF5 library has not come back from it after 0 s"):
+    with pytest.raises(InputError, match="the library that reads it has not come back after 0 s"):
         read(an_h5ad)
+
+
+def test_a_matlab_file_that_kills_its_reader_is_refused(tmp_path, monkeypatch):
+    io.savemat(tmp_path / "a.mat", {"X": X, "Y": np.array(KINDS, dtype=object)})
+    check(tmp_path / "a.mat")
+    monkeypatch.setattr(try_out, "status_of_reader", lambda path, limit: -11)
+    with pytest.raises(InputError, match=r"the library that reads it crashes \(signal 11"):
+        read(tmp_path / "a.mat")

@@ -371,3 +371,39 @@ def test_a_wide_table_has_the_same_refusals(tmp_path, monkeypatch):
     (tmp_path / "c.csv").write_text("\n".join([*lines, "1,2,3,high,5,tumor"] * 2))
     with pytest.raises(InputError, match=r"line 14, column 4 \('g3'\).*got 'high'"):
         read(tmp_path / "c.csv")
+
+
+# A name that got lost.
+
+
+@pytest.mark.parametrize("lost", ["g0", "g2", "tissue"])
+@pytest.mark.parametrize("index", ["id", "", "numbers", "none", "labels first"])
+def test_a_name_that_got_lost_does_not_move_the_others(tmp_path, index, lost):
+    table = frame()
+    if index == "labels first":
+        table = table[["tissue", *NAMES]]
+    elif index != "none":
+        numbers = range(1, SAMPLES + 1) if index == "numbers" else [f"p{i}" for i in range(SAMPLES)]
+        table.insert(0, "id" if index == "numbers" else index, list(numbers))
+    lines = table.to_csv(index=False).split("\n")
+    lines[0] = ",".join(name for name in lines[0].split(",") if name != lost)
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    names, columns = len(table.columns) - 1, len(table.columns)
+    with pytest.raises(InputError, match=f"has {names} names for {columns} columns; which one"):
+        read(tmp_path / "a.csv", Reading(label=None if lost == "tissue" else "tissue"))
+
+
+@pytest.mark.parametrize("rows", ["p{}", "{}"])
+def test_the_name_that_r_leaves_out_may_be_lacking(tmp_path, rows):
+    table = frame([rows.format(i + 1) for i in range(SAMPLES)])
+    text = table.to_csv(sep="\t")
+    (tmp_path / "a.tsv").write_text(text[1:])
+    check(tmp_path / "a.tsv")
+
+
+def test_a_doubled_name_between_tabs_does_not_make_spaces_separate_cells(tmp_path):
+    lines = frame([f"p{i}" for i in range(SAMPLES)]).to_csv(sep="\t").split("\n")
+    lines[0] = lines[0].replace("g2", "g2\tg2")
+    (tmp_path / "a.tsv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match="cells"):
+        read(tmp_path / "a.tsv")

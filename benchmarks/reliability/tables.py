@@ -51,7 +51,7 @@ def trial(seed: int) -> str:
     """Write a table, damage it, read it."""
     warnings.simplefilter("ignore")
     rng = random.Random(seed)
-    # To start Python for each file of HDF5 would take most of the time of a campaign.
+    # To start Python for each MATLAB or HDF5 file would take most of the time of a campaign.
     try_out.status_of_reader = status_of_fork if rng.random() < 0.95 else STATUS_OF_READER
     table = Table.made(rng)
     with tempfile.TemporaryDirectory() as folder:

@@ -113,6 +113,7 @@ def find_layout(path: Path) -> Layout:
             f"semicolons, got {lines[0].strip()[:40]!r}"
         )
     decimal = _decimal(path, delimiter, rows or [first])
+    _refuse_a_lost_name(path, first, rows, decimal)
     return Layout(path, delimiter, decimal, first, rows, skipped)
 
 
@@ -126,6 +127,24 @@ def with_header(layout: Layout, names: Collection[str]) -> Layout:
 def _leaves_out_a_name(first: list[str], rows: list[list[str]]) -> bool:
     """Whether the first line has one cell less than all others, as R writes headers."""
     return bool(rows) and all(len(row) == len(first) + 1 for row in rows)
+
+
+def _refuse_a_lost_name(path: Path, first: list[str], rows: list[list[str]], decimal: str) -> None:
+    """Refuse a first line with one name less than columns, unless the first column names the lines.
+
+    R leaves out the name of that column. A name that got lost elsewhere would give each column
+    before it the name of the one on its left.
+    """
+    if not _leaves_out_a_name(first, rows):
+        return
+    names = [row[0] for row in rows]
+    texts = all(as_number(name, decimal) is None for name in names)
+    name_lines = len(set(names)) == len(names) and (texts or all(n.isdigit() for n in names))
+    if plain_name(first[0]) in ID_NAMES or not name_lines:
+        raise InputError(
+            f"{path}: the first line has {len(first):,} names for {len(first) + 1:,} columns; which "
+            "one is lacking?"
+        )
 
 
 def _is_header(first: list[str], rows: list[list[str]], decimal: str) -> bool:
@@ -181,6 +200,8 @@ def _delimiter(path: Path, lines: list[str]) -> str:
     """
     bare = [QUOTED.sub("x", line).strip("\r\n") for line in lines]
     for delimiter in DELIMITERS:
+        if delimiter == " " and any("\t" in line for line in bare):
+            continue  # tabs separate cells, if not equally many in all lines
         if delimiter == " ":
             counts = [len(line.split()) - 1 for line in bare]
         else:

@@ -14,20 +14,17 @@ from microarray_study.errors import InputError
 from microarray_study.readers.arrays import LABELS, plain_texts, table_of_arrays
 from microarray_study.readers.raw_table import RawTable
 from microarray_study.readers.reading import Reading
+from microarray_study.readers.try_out import try_out
 
 
 def read_mat(path: Path, reading: Reading, known: Collection[str] | None) -> RawTable:
     """Read a MATLAB file; see `table_of_arrays` for how features and labels are found."""
-    try:
-        # A damaged file can raise nearly anything in here, and warn of what it then raises for.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = scipy.io.loadmat(path, appendmat=False)
+    try_out(path)
+    try:  # a damaged file can raise nearly anything in here
+        content = loaded(path)
     except NotImplementedError:
         from microarray_study.readers.matlab_hdf5 import mat_arrays
-        from microarray_study.readers.try_out import try_out
 
-        try_out(path)
         content = mat_arrays(path)
     except OSError:
         raise
@@ -40,6 +37,14 @@ def read_mat(path: Path, reading: Reading, known: Collection[str] | None) -> Raw
     elif getattr(table.labels, "dtype", np.dtype("f")).kind == "U":
         table.labels = np.asarray(table.labels).ravel()  # a char matrix: a row a sample
     return table
+
+
+def loaded(path: Path) -> dict[str, Any]:
+    """Return the variables of a file up to version 7; of 7.3: NotImplementedError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what it then raises an error for
+        content: dict[str, Any] = scipy.io.loadmat(path, appendmat=False)
+    return content
 
 
 def _flat(content: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads all of an HDF5 file, for a process that may crash or hang over it: see `try_out`."""
+"""Reads all of a binary file, for a process that may crash or hang over it: see `try_out`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from microarray_study.readers.h5ad import h5ad_table
+from microarray_study.readers.matlab import loaded
 from microarray_study.readers.matlab_hdf5 import mat_arrays
 from microarray_study.readers.reading import Reading
 
@@ -16,7 +17,10 @@ def read_all(path: Path) -> None:
     with contextlib.suppress(Exception):
         if path.suffix.lower() == ".h5ad":
             h5ad_table(path, Reading(), None)
-        else:
+            return
+        try:
+            loaded(path)
+        except NotImplementedError:
             mat_arrays(path)
 
 

@@ -1,4 +1,4 @@
-"""Reads an HDF5 file in a process of its own first: a damaged one can crash or hang the library.
+"""Reads a MATLAB or HDF5 file in a process of its own first: a damaged one can crash the library.
 
 `python -m microarray_study.readers.read_all FILE`, the command of that process, ends if the library
 comes back.
@@ -30,10 +30,12 @@ def try_out(path: Path) -> None:
     status = status_of_reader(path, limit)
     if status is None:
         raise InputError(
-            f"{path}: is damaged: the HDF5 library has not come back from it after {limit:.0f} s"
+            f"{path}: is damaged: the library that reads it has not come back after {limit:.0f} s"
         )
     if status < 0:
-        raise InputError(f"{path}: is damaged: the HDF5 library crashes on it (signal {-status})")
+        raise InputError(
+            f"{path}: is damaged: the library that reads it crashes (signal {-status})"
+        )
 
 
 def status_of_reader(path: Path, limit: float) -> int | None:
