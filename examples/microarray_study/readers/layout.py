@@ -142,8 +142,8 @@ def _refuse_a_lost_name(path: Path, first: list[str], rows: list[list[str]], dec
     name_lines = len(set(names)) == len(names) and (texts or all(n.isdigit() for n in names))
     if plain_name(first[0]) in ID_NAMES or not name_lines:
         raise InputError(
-            f"{path}: the first line has {len(first):,} names for {len(first) + 1:,} columns; which "
-            "one is lacking?"
+            f"{path}: the first line has {len(first):,} names for {len(first) + 1:,} columns; "
+            "which one is lacking?"
         )
 
 
