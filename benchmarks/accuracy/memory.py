@@ -3,7 +3,8 @@
     python -m benchmarks.accuracy.memory --data FOLDER
 
 Before it counts, a process has fitted the same method on a few features: what libraries load on
-first use is not counted. Networks are trained for 8 epochs. The high-water mark is the kernel's (Linux).
+first use is not counted. Networks are trained for 8 epochs. The high-water mark is the kernel's
+(Linux).
 """
 
 from __future__ import annotations
