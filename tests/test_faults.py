@@ -130,6 +130,7 @@ for name, attempt in attempts.items():
 @needs_linux
 def test_control_c_during_a_long_product_interrupts_after_it_and_breaks_nothing(tmp_path):
     program = """
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may have it ignored
 torch.set_num_threads(2)
 model, optimizer, evolution = network()
 x = torch.ones(20_000, 2000)
