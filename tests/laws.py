@@ -22,7 +22,9 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from torch_truly_sparse import active_isa
+from torch_truly_sparse import _library, active_isa
+
+TYPES_ARE_LOST = isinstance(_library.operators, _library._WithTypedErrors)
 
 Law = Callable[[Operator, Any], None]
 Tensors = tuple[Tensor, ...]
@@ -315,7 +317,10 @@ def is_refused(entry: Operator, sample: IllFormed) -> None:
     except Exception as error:
         raised = error
     assert raised is not None, "accepted"
-    assert type(raised) is sample.error, f"{type(raised).__name__}, not {sample.error.__name__}"
+    # Some releases of torch make every error of a call through torch.ops a RuntimeError; what this
+    # library then makes of it is in test_library.py.
+    expected = RuntimeError if TYPES_ARE_LOST else sample.error
+    assert type(raised) is expected, f"{type(raised).__name__}, not {expected.__name__}"
     assert re.search(sample.text, str(raised)), f"{raised} does not match {sample.text}"
     unwritten(entry, sample.arguments, before)
 
