@@ -87,7 +87,7 @@ def chain(features: int, units: int) -> tts.TrulySparseLinear:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 17])
-def test_sums_of_ten_million_terms_keep_four_digits_more_than_adding_one_by_one_would(batch):
+def test_sums_of_ten_million_terms_are_rounded_as_their_segments_are(batch):
     """A row is summed in segments of 2048, so the bound is (2048 + n / 2048) epsilon / 2."""
     n = 10_000_000 if batch < 17 else 1_000_000  # of memory
     layer = chain(n, 1)

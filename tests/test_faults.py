@@ -1,4 +1,4 @@
-"""What days bring: a full disk, no memory, Ctrl-C, forks, two models at once."""
+"""What days bring: a full disk, no memory, Ctrl-C, forks, several models at once."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ for thread in threads:
 
 
 @pytest.mark.usefixtures("_restores_threads")
-def test_two_models_in_two_threads_learn_what_each_learns_alone():
+def test_models_in_several_threads_learn_what_each_learns_alone():
     torch.set_num_threads(2)
 
     def train(seed: int) -> list[torch.Tensor]:

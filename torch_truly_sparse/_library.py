@@ -120,7 +120,7 @@ def active_isa() -> str:
 
 try:
     active_isa()
-except RuntimeError as error:  # of torch that loses types: see below
+except RuntimeError as error:  # of torch that loses types: see _WithTypedErrors
     raise ValueError(str(error)) from None
 if _loses_types():
     operators = _WithTypedErrors()

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from scipy.io import savemat
 
 LEAST = 5
-# R writes the samples as rows, the labels in the last column.
+# R fills x, samples x features, and y, their labels.
 FROM_R = {
     "golub": 'data(golub, package="multtest"); x <- t(golub); y <- golub.cl',
     "all_lineage": 'data(ALL, package="ALL"); x <- t(exprs(ALL)); y <- substr(ALL$BT, 1, 1)',

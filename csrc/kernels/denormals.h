@@ -8,8 +8,7 @@
 namespace tts {
 
 // While it lives, this thread takes denormal numbers for zeros, as operands and as results: of
-// magnitude below 1.2e-38 in float32, 2.2e-308 in float64. A product of a hundred terms below that
-// is below 1e-36: nothing that a network could use. Costs about 20 ns.
+// magnitude below 1.2e-38 in float32, 2.2e-308 in float64. Costs about 20 ns.
 class DenormalsAreZero {
  public:
 #if TTS_X86
