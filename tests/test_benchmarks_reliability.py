@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
     ("campaign", "count", "line"),
     [
         ("states", "150", "refused"),
+        ("contents", "200", "refused"),
         ("tables", "300", "whole, read as it is"),
         ("arguments", "300", "computed as for plain copies"),
         ("soak", "300", "invariants hold"),

@@ -253,6 +253,30 @@ def test_a_state_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     assert same(before, run.result())
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(ranks=[]), "must be a list of dictionaries, got an empty"),
+        (lambda content: content["ranks"][0].pop("random"), "must be a dictionary of evolution"),
+        (lambda content: content["ranks"][0].update(extra=3), "must be a dictionary, got int"),
+        (lambda content: content["ranks"][0].update(random=torch.ones(9)), "`random` does not fit"),
+        (lambda content: content.update(optimizer={"state": {}}), "`optimizer` does not fit"),
+        (lambda content: content.update(model="text"), "`model` does not fit"),
+    ],
+)
+def test_other_contents_than_were_saved_change_nothing(change, message, tmp_path: Path) -> None:
+    path = save(tmp_path / "run.pt", **Run(0).parts)
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    run = Run(1)
+    run.train(3)
+    before = run.result()
+    with pytest.raises(ValueError, match=message):
+        resume(path, **run.parts)
+    assert same(before, run.result())
+
+
 def test_the_size_of_layers_comes_from_the_file(tmp_path: Path) -> None:
     saved = tts.TrulySparseLinear(12, 20, nnz=17)
     path = save(tmp_path / "layer.pt", model=saved)

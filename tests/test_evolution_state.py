@@ -62,8 +62,26 @@ def test_the_number_of_threads_changes_no_bit(make_optimizer) -> None:
     [
         (lambda state: state.pop("steps"), "lacks steps"),
         (lambda state: state.update(generator=None), "saved without a generator"),
+        (lambda state: state.update(steps=-1), "must not be negative"),
+        (lambda state: state.update(history=7), "no history of evolutions"),
+        (lambda state: state["history"]["layers"].fill_(-1), "counts nothing"),
+        (lambda state: state.update(generator=torch.ones(3)), "no state of a generator"),
+        (lambda state: state.update(captured=None), "no captured passes"),
+        (
+            lambda state: state.update(captured={"2": [[(torch.ones(1, 9), torch.ones(1, 3))]]}),
+            "layers of other sizes",
+        ),
     ],
-    ids=["incomplete", "other_generator"],
+    ids=[
+        "incomplete",
+        "other generator",
+        "steps",
+        "history",
+        "number in the history",
+        "bad generator",
+        "captured",
+        "size of what was captured",
+    ],
 )
 def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change, message) -> None:
     model = network()
@@ -71,7 +89,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change, messag
     evolution.step()
     before = copy.deepcopy(evolution.state_dict())
     history = list(evolution.history)
-    state = {**before, "steps": 7, "history": [], "generator": seeded(5).get_state()}
+    state = {**copy.deepcopy(before), "steps": 7, "generator": seeded(5).get_state()}
     change(state)
     with pytest.raises(ValueError, match=message):
         evolution.load_state_dict(state)

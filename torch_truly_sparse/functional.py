@@ -156,11 +156,13 @@ def _name_misfit(
             raise TypeError(f"`{name}` must be a strided tensor, got layout {operand.layout}")
     weights = torch.float32 if input.dtype in HALVES else input.dtype
     if values.dtype != weights or (bias is not None and bias.dtype != weights):
+        remedy = "`input.dequantize()`" if input.is_quantized else f"`input.to({values.dtype})`"
+        if weights in (torch.float32, torch.float64):
+            remedy += f" or the layer with `layer.to({weights})`"
         raise TypeError(
             f"`input`, `values` and `bias` must share one dtype, got {input.dtype}, {values.dtype} "
-            f"and {None if bias is None else bias.dtype}: convert the input with "
-            f"`input.to({values.dtype})` or the layer with `layer.to({weights})` (a bfloat16 or "
-            "float16 input takes float32 weights)"
+            f"and {None if bias is None else bias.dtype}: convert the input with {remedy} (a "
+            "bfloat16 or float16 input takes float32 weights)"
         )
 
 

@@ -1,6 +1,7 @@
 """Try hostile inputs and sudden deaths on the library, and count what came of them.
 
     python -m benchmarks.reliability states --count 10000    # damaged checkpoints and states
+    python -m benchmarks.reliability contents --count 10000  # whole checkpoints, other contents
     python -m benchmarks.reliability tables --count 50000    # data files, damaged or whole
     python -m benchmarks.reliability arguments --count 50000 # of operators and constructors
     python -m benchmarks.reliability kills --count 300       # training killed at random moments
@@ -23,11 +24,12 @@ import torch
 
 from benchmarks.command_line import whole_number
 
-from . import arguments, kills, soak, states, tables
+from . import arguments, contents, kills, soak, states, tables
 from .children import Outcome, run_trials
 
 CAMPAIGNS: dict[str, Callable[[range], Outcome]] = {
     "states": lambda seeds: run_trials(states.trial, seeds),
+    "contents": lambda seeds: run_trials(contents.trial, seeds),
     "tables": lambda seeds: run_trials(tables.trial, seeds),
     "arguments": lambda seeds: run_trials(arguments.trial, seeds),
     "kills": kills.run,

@@ -35,12 +35,20 @@ def network(seed: int, inputs: int = 9) -> nn.Sequential:
 class Run:
     """A network that trains and evolves."""
 
-    def __init__(self, seed: int, steps: int = 0) -> None:
+    def __init__(self, seed: int, steps: int = 0, regrow: str = "random") -> None:
         self.model = network(seed)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01)
         self.evolution = tts.SparseEvolution(
-            self.model, self.optimizer, every=2, generator=torch.Generator().manual_seed(seed)
+            self.model,
+            self.optimizer,
+            regrow=regrow,
+            every=2,
+            generator=torch.Generator().manual_seed(seed),
         )
+        self.train(steps)
+
+    def train(self, steps: int) -> None:
+        """Take steps; each second one is followed by an evolution."""
         for _ in range(steps):
             self.optimizer.zero_grad()
             self.model(torch.ones(4, 9)).square().sum().backward()
@@ -110,8 +118,8 @@ def _resume(path: Path, kind: str, rng: random.Random) -> str:
         if not same(before, saved.content()):
             return f"WRONG: a refused file ({kind}) has changed the run: {error}"
         return "file refused"
-    problem = _problem(saved.model)
-    return f"WRONG: {kind}: {problem}" if problem else "file loaded"
+    wrong = problem(saved.model)
+    return f"WRONG: {kind}: {wrong}" if wrong else "file loaded"
 
 
 # A state
@@ -144,20 +152,20 @@ def _load(rng: random.Random, seed: int) -> str:
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         if whole and not same(before, model.state_dict()):
             return f"WRONG: a refused state ({kind}) has changed the model: {error}"
-        problem = _problem(model)
-        if problem:
-            return f"WRONG: a refused state ({kind}) has broken the model: {problem}"
+        wrong = problem(model)
+        if wrong:
+            return f"WRONG: a refused state ({kind}) has broken the model: {wrong}"
         return "state refused"
     except AttributeError as error:
         return f"WRONG: {kind}: AttributeError: {error}"
     if any(tensor.is_meta for tensor in model.state_dict().values()):
-        return "state loaded whose parts are on meta" if _problem(model) else "WRONG: meta computes"
+        return "state loaded whose parts are on meta" if problem(model) else "WRONG: meta computes"
     norm = [given[key] for key in ("2.weight", "2.bias") if isinstance(given.get(key), Tensor)]
     if options["assign"] and any(e.dtype != torch.float32 or e.is_sparse for e in norm):
         # torch's own layer takes what it is assigned, and raises at its next use.
         return "state loaded that torch's own layer refuses at its use"
-    problem = _problem(model) or _other_than(given, model, before)
-    return f"WRONG: {kind}, {options}: {problem}" if problem else "state loaded"
+    wrong = problem(model) or _other_than(given, model, before)
+    return f"WRONG: {kind}, {options}: {wrong}" if wrong else "state loaded"
 
 
 def _entry(state: State, rng: random.Random, *names: str) -> str:
@@ -282,7 +290,7 @@ DAMAGES: dict[str, Callable[[State, random.Random], None]] = {
 # What must hold
 
 
-def _problem(model: nn.Module) -> str | None:
+def problem(model: nn.Module) -> str | None:
     """Say what is wrong with a model, if anything: a layer computes what its dense form does."""
     x = torch.randn(3, 9, requires_grad=True)
     try:

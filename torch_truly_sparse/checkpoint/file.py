@@ -12,6 +12,7 @@ import torch
 
 FORMAT = "torch_truly_sparse checkpoint 1"
 _PARTS = {"format", "model", "optimizer", "ranks"}
+_PARTS_OF_RANK = {"evolution", "extra", "random"}
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -38,11 +39,30 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError("tts.checkpoint.save did not write it")
         if set(content) != _PARTS:
             raise ValueError(f"it lacks {', '.join(sorted(_PARTS - set(content)))}")
+        _check_kinds(content)
     except FileNotFoundError:
         raise
     except Exception as error:  # torch and zipfile raise of all kinds
         raise ValueError(f"{str(path)!r} is no complete checkpoint: {error}") from error
     return content
+
+
+def _check_kinds(content: dict[str, Any]) -> None:
+    """Check what holds the saved states; the states are checked by who takes them."""
+    ranks = content["ranks"]
+    if not isinstance(ranks, list) or not ranks:
+        raise ValueError(f"`ranks` in it must be a list of dictionaries, got {_kind(ranks)}")
+    for rank in ranks:
+        if not isinstance(rank, dict) or not rank.keys() >= _PARTS_OF_RANK:
+            raise ValueError(
+                f"each of `ranks` in it must be a dictionary of {', '.join(sorted(_PARTS_OF_RANK))}"
+            )
+        if not isinstance(rank["extra"], dict):
+            raise ValueError(f"`extra` in it must be a dictionary, got {_kind(rank['extra'])}")
+
+
+def _kind(value: Any) -> str:
+    return "an empty list" if value == [] else type(value).__name__
 
 
 def write(content: dict[str, Any], path: Path) -> None:

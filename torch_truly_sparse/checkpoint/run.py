@@ -128,8 +128,9 @@ def resume(
         FileNotFoundError: there is no such file.
         ValueError: it is no complete checkpoint, it was saved without one of the things asked for,
             or by another number of ranks.
-        TypeError, ValueError, KeyError, RuntimeError: the saved state does not fit; all objects
-            are then put back into the state that they had.
+        ValueError: a saved state does not fit; all objects, and torch's random state, are then put
+            back into the state that they had.
+        TypeError: something given takes no state.
 
     Cost: what the file holds, and a copy of what is replaced, in memory.
     """
@@ -155,20 +156,19 @@ def resume(
     for name, _, state in wanted:
         if state is None:
             raise ValueError(f"{str(path)!r} was saved without `{name}`")
-    _load_all([(part, state) for _, part, state in wanted])
-    torch.set_rng_state(own["random"])
+    _load_all([*wanted, ("random", torch.default_generator, own["random"])])
     return {name: value for name, value in saved.items() if name not in extra}
 
 
-def _load_all(parts: list[tuple[Any, Any]]) -> None:
-    """Load states into objects; where one does not fit, put all back."""
-    before = [(part, copy.deepcopy(_state(part))) for part, _ in parts]
+def _load_all(parts: list[tuple[str, Any, Any]]) -> None:
+    """Load states into objects, given with their names; where one does not fit, put all back."""
+    before = [(name, part, copy.deepcopy(_state(part))) for name, part, _ in parts]
     try:
-        for part, state in parts:
-            _load_state(part, state)
+        for each in parts:
+            _load_state(*each)
     except BaseException:
-        for part, state in before:
-            _load_state(part, state)
+        for each in before:
+            _load_state(*each)
         raise
 
 
@@ -179,13 +179,18 @@ def _state(part: Any) -> Any:
     return part.state_dict() if hasattr(part, "state_dict") else part
 
 
-def _load_state(part: Any, state: Any) -> None:
-    if isinstance(part, torch.Generator):
-        part.set_state(state)
-    elif hasattr(part, "load_state_dict"):
-        part.load_state_dict(state)
-    else:
+def _load_state(name: str, part: Any, state: Any) -> None:
+    if not isinstance(part, torch.Generator) and not hasattr(part, "load_state_dict"):
         raise TypeError(
             "only an object with `load_state_dict` or a torch.Generator can take a saved state, "
             f"got {type(part).__name__}; what is neither is returned"
         )
+    try:
+        if isinstance(part, torch.Generator):
+            part.set_state(state)
+        else:
+            part.load_state_dict(state)
+    except ValueError:
+        raise  # it says what does not fit
+    except Exception as error:  # what torch and others raise over a state of another form
+        raise ValueError(f"the saved `{name}` does not fit: {error!r}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,13 +96,35 @@ def unpack(saved: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[Evolu
     Raises:
         ValueError: parts are missing or do not fit together.
     """
-    if not isinstance(saved, Mapping):
-        return [EvolutionRecord.from_dict(record) for record in saved]
     try:
-        layers: list[list[LayerRecord]] = [[] for _ in saved["steps"]]
-        for number, name, pruned, regrown, nnz in saved["layers"].tolist():
-            layers[number].append(LayerRecord(saved["names"][name], pruned, regrown, nnz))
-        heads = zip(saved["steps"].tolist(), saved["fractions"].tolist(), layers, strict=True)
-        return [EvolutionRecord(step, fraction, tuple(each)) for step, fraction, each in heads]
-    except (KeyError, IndexError, AttributeError, TypeError, ValueError) as error:
+        if not isinstance(saved, Mapping):
+            return [EvolutionRecord.from_dict(record) for record in saved]
+        names = [_text(name) for name in saved["names"]]
+        heads = [
+            (_whole(step), float(fraction))
+            for step, fraction in zip(saved["steps"], saved["fractions"], strict=True)
+        ]
+        layers: list[list[LayerRecord]] = [[] for _ in heads]
+        for number, name, *counts in saved["layers"].tolist():
+            pruned, regrown, nnz = map(_whole, counts)
+            layers[_whole(number)].append(LayerRecord(names[_whole(name)], pruned, regrown, nnz))
+        return [
+            EvolutionRecord(step, fraction, tuple(each))
+            for (step, fraction), each in zip(heads, layers, strict=True)
+        ]
+    except (KeyError, IndexError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"`state` holds no history of evolutions: {error!r}") from None
+
+
+def _whole(number: Any) -> int:
+    """Return a number that counts something; a negative one would count from the end."""
+    whole = operator.index(number)
+    if whole < 0:
+        raise ValueError(f"{whole} counts nothing")
+    return whole
+
+
+def _text(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} names no layer")
+    return name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from .._torch_internals import not_compiled
 from ..nn import SparseLayer
 from ..schedules import Schedule, as_schedule
 from . import attended
-from .gradient import GradientCaptures, Reduce
+from .gradient import GradientCaptures, Reduce, read_passes
 from .layer_step import LayerStep, apply_all, plan_prune, plan_regrow
 from .layer_view import LayerView
 from .model_layers import find_layers, output_layer
@@ -155,7 +155,7 @@ class SparseEvolution:
             attended.ended(self, self.layers)
             return
         self._arm_if_due()
-        self._captures.load_state_dict(captured)
+        self._captures.restore(read_passes(captured, self._layers))
 
     def step(self) -> EvolutionRecord:
         """Evolve now.
@@ -237,9 +237,11 @@ class SparseEvolution:
             state: what `state_dict` returned.
 
         Raises:
-            ValueError: entries are missing, or only one of the two evolutions has a generator of
-                its own; nothing is then changed.
+            TypeError, ValueError: entries are missing or hold something else, or only one of the
+                two evolutions has a generator of its own; nothing is then changed.
         """
+        if not isinstance(state, Mapping):
+            raise ValueError(f"`state` must be what state_dict returned, got {type(state).__name__}")
         missing = {"steps", "history", "generator", "captured"} - set(state)
         if missing:
             raise ValueError(f"`state` lacks {', '.join(sorted(missing))}")
@@ -249,17 +251,19 @@ class SparseEvolution:
                 + ("without" if state["generator"] is None else "with")
                 + " a generator: make this SparseEvolution in the same way"
             )
+        steps = as_int(state["steps"], "state['steps']", least=0)
         history = unpack(state["history"])
+        captured = read_passes(state["captured"], self._layers)
         if self.generator is not None:
-            self.generator.set_state(state["generator"])
-        self.steps, self.history = int(state["steps"]), history
+            _set_state(self.generator, state["generator"])
+        self.steps, self.history = steps, history  # from here on nothing can fail
         if self._removed:
             return
         self._hook.remove()
         self._put_hook()
         self._captures.release()
         self._arm_if_due()
-        self._captures.load_state_dict(state["captured"])
+        self._captures.restore(captured)
 
     @property
     def layers(self) -> tuple[SparseLayer, ...]:
@@ -348,6 +352,13 @@ class SparseEvolution:
                         f"layer {shared[0]!r} already evolves with this optimizer and would "
                         "evolve twice; call `remove()` on the earlier SparseEvolution first"
                     )
+
+
+def _set_state(generator: torch.Generator, state: Any) -> None:
+    try:
+        generator.set_state(state)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"`state` holds no state of a generator: {error}") from None
 
 
 def _next_evolution(after: int, every: int | None, stop: int | None) -> int | None:

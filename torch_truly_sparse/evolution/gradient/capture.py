@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -207,11 +207,35 @@ class GradientCaptures:
             for name, capture in self._captures.items()
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def restore(self, saved: Mapping[str, Sequence[Sequence[Pass]]]) -> None:
         """Put saved passes into the captures of the layers that are armed."""
         for name, capture in self._captures.items():
-            steps = state.get(name, [])
-            capture.restore(tuple(tuple(Pass(*pair) for pair in step) for step in steps))
+            capture.restore(tuple(tuple(step) for step in saved.get(name, ())))
 
     def __reduce__(self) -> tuple[type[GradientCaptures], tuple[()]]:
         return GradientCaptures, ()  # what is captured belongs to the layers, not to a copy
+
+
+def read_passes(saved: Any, layers: Mapping[str, SparseLayer]) -> dict[str, list[list[Pass]]]:
+    """Make passes of what `GradientCaptures.state_dict` returned.
+
+    Raises:
+        ValueError: it is something else, or belongs to layers of other sizes.
+    """
+    try:
+        passes = {
+            name: [[Pass(*pair) for pair in step] for step in saved.get(name, ())]
+            for name in layers
+        }
+        fits = all(
+            each.input.shape == (*each.grad_output.shape[:-1], layer.in_features)
+            and each.grad_output.shape[-1:] == (layer.out_features,)
+            for name, layer in layers.items()
+            for step in passes[name]
+            for each in step
+        )
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"`state` holds no captured passes: {error}") from None
+    if not fits:
+        raise ValueError("`state` holds captured passes of layers of other sizes")
+    return passes
