@@ -241,7 +241,9 @@ class SparseEvolution:
                 two evolutions has a generator of its own; nothing is then changed.
         """
         if not isinstance(state, Mapping):
-            raise ValueError(f"`state` must be what state_dict returned, got {type(state).__name__}")
+            raise ValueError(
+                f"`state` must be what state_dict returned, got {type(state).__name__}"
+            )
         missing = {"steps", "history", "generator", "captured"} - set(state)
         if missing:
             raise ValueError(f"`state` lacks {', '.join(sorted(missing))}")
