@@ -175,3 +175,33 @@ def test_no_other_module_uses_private_functions_of_torch():
                 known = node.attr in {"_ConvNd", "__version__", "__future__"}
                 assert not private or known, f"{path.name}: {ast.unparse(node)}"
                 assert node.attr not in {"_version", "_current_level"} or owner in {"self", "other"}
+
+
+class Described(torch.Tensor):
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        raise NotImplementedError(func)
+
+
+def test_as_described_has_a_description_and_no_entries():
+    like = torch.ones(5, dtype=torch.float64, requires_grad=True)
+    made = internals.as_described(Described, (10**9, 10**9), like, torch.sparse_coo)
+    assert type(made) is Described
+    assert made.shape == (10**9, 10**9)
+    assert (made.dtype, made.device, made.layout) == (torch.float64, like.device, torch.sparse_coo)
+    assert made.requires_grad
+    with pytest.raises(NotImplementedError):
+        made.to_dense()
+
+
+def test_without_torch_function_hides_subclasses():
+    class Watching(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            raise AssertionError
+
+    watching = torch.ones(2).as_subclass(Watching)
+    with internals.without_torch_function():
+        assert watching.shape == (2,)
+    with pytest.raises(AssertionError):
+        _ = watching.shape

@@ -6,7 +6,7 @@ that changes one fails in that test, instead of giving wrong results in silence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
+_Tensor = TypeVar("_Tensor", bound=Tensor)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 any_autocast_enabled = torch._C._is_any_autocast_enabled
@@ -66,3 +67,24 @@ def let_data_parallel_ignore(model: nn.Module, names: Iterable[str]) -> None:
     nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
         model, sorted(ignored)
     )
+
+
+def as_described(
+    kind: type[_Tensor], shape: Sequence[int], like: Tensor, layout: torch.layout
+) -> _Tensor:
+    """Make a tensor of a subclass that has a shape, and dtype and device of another, but no memory.
+
+    A function of torch that reaches it is handed on to the subclass, or raises.
+    """
+    return torch.Tensor._make_wrapper_subclass(
+        kind,
+        shape,
+        dtype=like.dtype,
+        device=like.device,
+        layout=layout,
+        requires_grad=like.requires_grad,
+    )
+
+
+without_torch_function = torch._C.DisableTorchFunctionSubclass
+"""A context in which subclasses of Tensor do not get to see the functions that take them."""

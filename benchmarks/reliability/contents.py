@@ -87,7 +87,19 @@ def _damage(content: dict[str, Any], rng: random.Random) -> str:
 
 
 def _other_kind(entry: Any, rng: random.Random) -> Any:
-    others = (None, "text", 7, -1, 2.5, [], {}, [1, 2], {"a": 1}, True, torch.ones(3))
+    others: tuple[Any, ...] = (
+        None,
+        "text",
+        7,
+        -1,
+        2.5,
+        [],
+        {},
+        [1, 2],
+        {"a": 1},
+        True,
+        torch.ones(3),
+    )
     return rng.choice(others)
 
 

@@ -100,6 +100,22 @@ TTS_INLINE auto repeat_pairs(const V& a, std::index_sequence<i...>) {
   return __builtin_shufflevector(a, a, (i / 2)...);
 }
 
+// Sums the halves of a vector, their halves and so on, until L lanes are left.
+template <class V, size_t... i>
+TTS_INLINE auto sum_halves(const V& a, std::index_sequence<i...>) {
+  return __builtin_shufflevector(a, a, i...) + __builtin_shufflevector(a, a, (i + sizeof...(i))...);
+}
+template <int L, class V>
+TTS_INLINE auto fold_lanes(const V& a) {
+  constexpr int N = sizeof(V) / sizeof(a[0]);
+  if constexpr (N == L)
+    return a;
+  else if constexpr (N == 2)
+    return a[0] + a[1];
+  else
+    return fold_lanes<L>(sum_halves(a, std::make_index_sequence<N / 2>{}));
+}
+
 // Transposes the N x N block whose rows are v[0..N) in log2(N) stages; the stage of H swaps the
 // off-diagonal quarters of each block of 2H x 2H.
 template <int H, class V, int N>

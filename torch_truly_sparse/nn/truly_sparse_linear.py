@@ -32,6 +32,7 @@ from .saved_state import (
 )
 from .sparse_layer import SparseLayer
 from .storage import in_full_precision, in_place, keeping_full_precision, make_room
+from .weight_on_demand import WeightOnDemand
 
 
 class TrulySparseLinear(SparseLayer):
@@ -204,12 +205,25 @@ class TrulySparseLinear(SparseLayer):
         """W as a coalesced torch.sparse_coo_tensor; gradients flow to `values`.
 
         W is a copy for inspection, which no layer computes with: to change the layer, write into
-        `values`. The copy widens the indices to int64 and takes 20 bytes a weight.
+        `values`. The copy widens the indices to int64 and takes 20 bytes a weight. It is made by
+        the first function that reads its entries; `weight.dtype`, `.shape`, `.device` and the like
+        cost a few microseconds.
 
         Raises:
-            TypeError, ValueError: `indices` have been changed and are no valid topology.
+            TypeError, ValueError: as the entries are read: `indices` have been changed and are no
+                valid topology.
+            RuntimeError: as the entries are read: the layer has changed since `weight` was asked
+                for.
         """
-        return coo_tensor(self._checked_topology(), self.values)
+        indices, seal, values = self.indices, self.seal, self.values
+        shape = (self.out_features, self.in_features)
+
+        def matrix() -> Tensor:
+            return coo_tensor(self._kept.checked(indices, seal), values)
+
+        if torch.compiler.is_compiling():  # a graph cannot hold what is made on demand
+            return coo_tensor(self.topology, values)
+        return WeightOnDemand(matrix, shape, values, indices)
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply `output = input @ W.T + bias`.
