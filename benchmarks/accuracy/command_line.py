@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy small --data FOLDER      # run what is missing, write the page
     python -m benchmarks.accuracy small --report           # only write the page and the pictures
 
-Tables: small (sixteen sets of few samples), packaged (seven of published packages, made by
+Tables: small (sixteen sets of few samples), packaged (thirteen of published packages, made by
 `python -m benchmarks.accuracy.packaged`), larger (madelon, COIL20, PCMAC), ranking (a linear SVM on
 the first genes of each ranking), ablation (each part of the recipe), density (static, SET, RigL and
 dense). A run is never done twice; press Ctrl-C at any time, the same command goes on.

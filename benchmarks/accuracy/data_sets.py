@@ -39,6 +39,12 @@ PACKAGED = (
     "myoblasts",
     "nci60",
     "medulloblastoma",
+    "gender",
+    "smokers",
+    "diet",
+    "soil",
+    "adrenal",
+    "blood",
 )
 
 FOLDS = 5

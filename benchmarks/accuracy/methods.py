@@ -37,6 +37,9 @@ EXPLORED = (  # what the search compared, one change of the shipped classifier e
     ("feature weights F^0.25", {"recipe": {"feature_weight": 0.25}}),
     ("feature weights F^0.75", {"recipe": {"feature_weight": 0.75}}),
     ("hidden dropout 0.3", {"recipe": {"dropout": 0.3}}),
+    ("mean of the last quarter", {"recipe": {"weight_average": 0.25}}),
+    ("stopped by a tenth held out", {"recipe": {"held_out": 0.1}}),
+    ("stopped by a fifth held out", {"recipe": {"held_out": 0.2}}),
 )
 
 

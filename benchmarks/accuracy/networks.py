@@ -35,6 +35,11 @@ def default_settings() -> dict[str, Any]:
         del settings[name]
     recipe = asdict(Recipe())
     del recipe["temperature"]  # of probabilities alone
+    for name in ("weight_average", "held_out"):  # options that came later, and are off
+        if recipe[name] == 0:
+            del recipe[name]
+    if "held_out" not in recipe:
+        del recipe["patience"]
     return {**settings, "default_recipe": recipe}
 
 

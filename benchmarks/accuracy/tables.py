@@ -11,7 +11,8 @@ from .networks import fit_at_density
 from .selections import SELECTIONS
 
 # Dense first layers of 8 members on 20,000 features and more take 2 GB, and as much for momenta.
-NARROW_ENOUGH = tuple(name for name in PACKAGED if name not in ("bladder", "myoblasts"))
+TOO_WIDE = ("bladder", "myoblasts", "smokers")
+NARROW_ENOUGH = tuple(name for name in PACKAGED if name not in TOO_WIDE)
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001)
 
 

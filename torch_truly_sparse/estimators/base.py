@@ -173,7 +173,7 @@ class TrulySparseEstimator(BaseEstimator):  # type: ignore[misc]
                 epsilon=self.epsilon,
                 generator=generator,
             )
-            losses = train(ensemble, rows, loss, schedule, recipe, generator, after_epoch)
+            losses = train(ensemble, rows, loss, targets, schedule, recipe, generator, after_epoch)
             if not all(map(math.isfinite, losses)):
                 raise ValueError(
                     f"the training diverged in epoch {len(losses)}: the loss is {losses[-1]}; "

@@ -34,6 +34,13 @@ class Recipe:
         fraction: of the connections that an evolution replaces.
         evolve_every: epochs between two evolutions.
         evolve_until: share of the training after which the topology stays as it is.
+        weight_average: share of the epochs, the last ones, after each of which the weights are
+            noted; the members get the mean of what was noted (Izmailov et al. 2018). The topology
+            must be fixed by then: `weight_average + evolve_until` is at most 1.
+        held_out: share of the samples that are not trained on; the members get the weights of the
+            epoch in which the loss of these samples was least, and training ends `patience` epochs
+            after it. 0: all samples are trained on, for all epochs.
+        patience: see `held_out`.
         temperature: a classifier's probabilities are softmax(outputs / temperature); 0.3 for
             outputs of `"squared"`, which lie about -1 and +1. `"cross_entropy"` has no use for it:
             its outputs are logarithms of probabilities, and its temperature is 1.
@@ -54,12 +61,16 @@ class Recipe:
     fraction: float = 0.3
     evolve_every: int = 5
     evolve_until: float = 0.75
+    weight_average: float = 0.0
+    held_out: float = 0.0
+    patience: int = 10
     temperature: float = 0.3
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(f"`loss` must be one of {LOSSES}, got {self.loss!r}")
-        for name in ("label_smoothing", "dropout", "fraction", "evolve_until"):
+        shares = ("label_smoothing", "dropout", "fraction", "evolve_until", "weight_average")
+        for name in (*shares, "held_out"):
             as_fraction(getattr(self, name), name)
         for name in ("feature_weight", "weight_decay"):
             as_scale(getattr(self, name), name)
@@ -68,8 +79,20 @@ class Recipe:
         if self.clip != math.inf:
             as_positive(self.clip, "clip")
         as_int(self.evolve_every, "evolve_every", least=1)
-        if self.dropout == 1:
-            raise ValueError("`dropout` must be below 1, got 1")
+        as_int(self.patience, "patience", least=1)
+        for name in ("dropout", "held_out"):
+            if getattr(self, name) == 1:
+                raise ValueError(f"`{name}` must be below 1, got 1")
+        if self.weight_average > 0 and self.weight_average + self.evolve_until > 1:
+            raise ValueError(
+                "`weight_average` + `evolve_until` must be at most 1, so that the topology is "
+                f"fixed while weights are averaged; got {self.weight_average} + {self.evolve_until}"
+            )
+        if self.weight_average > 0 and self.held_out > 0:
+            raise ValueError(
+                "`weight_average` and `held_out` exclude each other: training that stops early has "
+                "no last epochs known beforehand; set one of the two to 0"
+            )
 
 
 def as_positive(value: SupportsFloat, name: str) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..evolution.sparse_evolution import SparseEvolution
 from ..rules import RandomRegrow
 from .ensemble import SparseEnsemble
+from .kept_weights import BestWeights, LastWeights, MeanWeights, hold_out
 from .recipe import Recipe
 from .rows import Batch, Rows
 
@@ -42,6 +43,7 @@ def train(
     ensemble: SparseEnsemble,
     rows: Rows,
     loss: Loss,
+    targets: Tensor,
     schedule: Schedule,
     recipe: Recipe,
     generator: torch.Generator,
@@ -53,6 +55,7 @@ def train(
         ensemble: changed in place.
         rows: the scaled samples.
         loss: the loss of each member.
+        targets: (samples, outputs), by which samples are held out evenly.
         schedule: how long and how fast.
         recipe: all else.
         generator: source of batches, dropout and evolution.
@@ -61,7 +64,15 @@ def train(
     Returns:
         The mean loss of each epoch.
     """
-    batches = math.ceil(rows.samples / schedule.batch_size)
+    trained = torch.arange(rows.samples)
+    kept: LastWeights = LastWeights()
+    if recipe.held_out > 0:
+        trained, held = hold_out(targets, recipe.held_out, generator)
+        kept = BestWeights(ensemble, _loss_of(ensemble, rows, loss, held), recipe.patience)
+    elif recipe.weight_average > 0:
+        averaged = max(1, round(recipe.weight_average * schedule.epochs))
+        kept = MeanWeights(ensemble, schedule.epochs - averaged)
+    batches = math.ceil(len(trained) / schedule.batch_size)
     steps = schedule.epochs * batches
     optimizer = torch.optim.AdamW(
         ensemble.parameters(),
@@ -74,7 +85,7 @@ def train(
     losses: list[float] = []
     try:
         for epoch in range(schedule.epochs):
-            order = torch.randperm(rows.samples, generator=generator)
+            order = trained[torch.randperm(len(trained), generator=generator)]
             total = 0.0
             for number, picked in enumerate(order.split(schedule.batch_size)):
                 done = (epoch * batches + number) / steps
@@ -82,19 +93,29 @@ def train(
                 optimizer.param_groups[0]["lr"] = rate
                 input, columns = batch(picked)
                 input = drop_inputs(input, schedule.input_dropout, generator)
-                kept = _hidden_dropout(ensemble, len(picked), recipe.dropout, generator)
-                value = loss(ensemble(input, columns, kept), picked).sum()
+                units = _hidden_dropout(ensemble, len(picked), recipe.dropout, generator)
+                value = loss(ensemble(input, columns, units), picked).sum()
                 optimizer.zero_grad()
                 value.backward()
                 optimizer.step()
                 total += value.item() * len(picked)
-            losses.append(total / (rows.samples * ensemble.members))
-            if after_epoch(losses[-1]):
+            losses.append(total / (len(trained) * ensemble.members))
+            enough = kept.after_epoch(epoch)
+            if after_epoch(losses[-1]) or enough:
                 break
     finally:
         if evolution is not None:
             evolution.remove()
+    kept.finish()
     return losses
+
+
+def _loss_of(
+    ensemble: SparseEnsemble, rows: Rows, loss: Loss, samples: Tensor
+) -> Callable[[], float]:
+    """Return what computes the mean loss of some samples over all members, without dropout."""
+    input, columns = rows.batch(samples)
+    return lambda: loss(ensemble(input, columns), samples).mean().item()
 
 
 def _whole(rows: Rows) -> Callable[[Tensor], Batch]:
