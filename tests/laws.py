@@ -89,7 +89,12 @@ def in_double(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def absolute(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    return mapped(lambda t: t.double().abs() if t.is_floating_point() else t, arguments)
+    def magnitude(tensor: Tensor) -> Tensor:
+        if tensor.dtype == torch.int8:  # numbers; the other integers are places
+            return tensor.abs()
+        return tensor.double().abs() if tensor.is_floating_point() else tensor
+
+    return mapped(magnitude, arguments)
 
 
 def equals_reference(entry: Operator, sample: Sample) -> None:

@@ -7,12 +7,13 @@ operator gets all of these tests by its entry here. An operator without an entry
 from __future__ import annotations
 
 from operator_entry import Constant, Operator
+from packed_entries import PACKED
 from product_entries import PRODUCTS
 from selection_entries import SELECTIONS
 from topology_entries import TOPOLOGIES
 
 OPERATORS: dict[str, Operator] = {
-    operator.name: operator for operator in [*PRODUCTS, *TOPOLOGIES, *SELECTIONS]
+    operator.name: operator for operator in [*PRODUCTS, *PACKED, *TOPOLOGIES, *SELECTIONS]
 }
 
 # Operators that neither take nor return a tensor.

@@ -15,7 +15,7 @@ from . import (
     topology,
 )
 from ._library import active_isa
-from .convert import densify, sparsify, summary
+from .convert import densify, pack, sparsify, summary, unpack
 from .evolution.methods import MEST, SET, RigL, SparseMomentum
 from .evolution.sparse_evolution import SparseEvolution
 from .nn import MaskedLinear, TrulySparseLinear
@@ -41,9 +41,11 @@ __all__ = [
     "functional",
     "interop",
     "nn",
+    "pack",
     "rules",
     "schedules",
     "sparsify",
     "summary",
     "topology",
+    "unpack",
 ]

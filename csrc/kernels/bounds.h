@@ -43,8 +43,8 @@ TTS_INLINE void clamp_indices(const I* col, int64_t count, int64_t extent, I* ch
 
 // The nonzeros of row `row`, a range within [0, nnz). For an ill-formed row the range is empty and
 // `in_range` is cleared.
-template <class T, class I>
-TTS_INLINE Range nonzeros_of(const CsrView<T, I>& w, int64_t row, bool& in_range) {
+template <class View>
+TTS_INLINE Range nonzeros_of(const View& w, int64_t row, bool& in_range) {
   const int64_t begin = w.crow[row], end = w.crow[row + 1];
   const bool inside = begin >= 0 && begin <= end && end <= w.nnz;
   in_range &= inside;

@@ -39,6 +39,11 @@ template <class X, class T, class I>
 bool spmm_rows(Isa isa, Range rows, const CsrView<T, I>& w, const T* bias, const T* tile,
                const Activations<X>& y);
 
+// The same for a packed matrix.
+template <class X>
+bool spmm_packed_rows(Isa isa, Range rows, const PackedView& w, const float* bias,
+                      const float* tile, const Activations<X>& y);
+
 // ScatterRows: sums += dy W in the given rows of W.
 template <class X, class T, class I>
 bool scatter_rows(Isa isa, Range rows, const CsrView<T, I>& w, const Activations<const X>& dy,

@@ -9,8 +9,9 @@ template <class X, class T, class I>
 bool spmm_rows(Isa isa, Range rows, const CsrView<T, I>& w, const T* bias, const T* tile,
                const Activations<X>& y) {
   const DenormalsAreZero quick;
-  return for_tile_width<T>(
-      y.samples, [&](auto L) { return run<SpmmRows<T, I, X, L>>(isa, rows, w, bias, tile, y); });
+  return for_tile_width<T>(y.samples, [&](auto L) {
+    return run<SpmmRows<CsrReader<T, I>, T, X, L>>(isa, rows, w, bias, tile, y);
+  });
 }
 
 #define TTS_COMPILE(X, T, I)                                                    \

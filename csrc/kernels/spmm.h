@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "bounds.h"
+#include "readers.h"
 #include "simd.h"
 #include "tile.h"
 #include "views.h"
@@ -14,11 +15,6 @@ namespace tts {
 
 // Number of rows whose sums are written together, transposed.
 constexpr int row_group = 16;
-
-// Number of columns that are checked together, ahead of their use. Windows begin at multiples of
-// their size. A window may cut a row, which changes the order of the row's sum; where it cuts must
-// therefore not depend on the rows that a call is given.
-constexpr int column_window = 512;
 
 // A row is summed in segments of this many nonzeros, which are added up afterwards: the rounding
 // error of n terms grows as row_segment + n / row_segment does, not as n. Segments begin at
@@ -36,18 +32,19 @@ struct SumsOfSamples {
 
   V sums[chains][count] = {};
 
-  // Adds values[k] * tile[column[k], :] for every k in [k, end).
+  // Adds value * tile[column, :] for every nonzero.
   template <class I>
-  TTS_INLINE void add(const T* values, const I* column, int64_t k, int64_t end, const T* tile) {
-    for (; k + chains <= end; k += chains) {
+  TTS_INLINE void add(Nonzeros<T, I> w, const T* tile) {
+    int64_t k = 0;
+    for (; k + chains <= w.count; k += chains) {
       for (int c = 0; c < chains; ++c) {
-        const T* x = tile + static_cast<int64_t>(column[k + c]) * L;
-        for (int v = 0; v < count; ++v) sums[c][v] += values[k + c] * load<V>(x + v * width);
+        const T* x = tile + static_cast<int64_t>(w.columns[k + c]) * L;
+        for (int v = 0; v < count; ++v) sums[c][v] += w.values[k + c] * load<V>(x + v * width);
       }
     }
-    for (; k < end; ++k) {
-      const T* x = tile + static_cast<int64_t>(column[k]) * L;
-      for (int v = 0; v < count; ++v) sums[0][v] += values[k] * load<V>(x + v * width);
+    for (; k < w.count; ++k) {
+      const T* x = tile + static_cast<int64_t>(w.columns[k]) * L;
+      for (int v = 0; v < count; ++v) sums[0][v] += w.values[k] * load<V>(x + v * width);
     }
   }
 
@@ -78,16 +75,17 @@ struct SumsOfPackedSamples {
   T rest[L] = {};  // of the nonzeros that fill no vector
 
   template <class I>
-  TTS_INLINE void add(const T* values, const I* column, int64_t k, int64_t end, const T* tile) {
+  TTS_INLINE void add(Nonzeros<T, I> w, const T* tile) {
     const auto products = [&](int64_t k) __attribute__((always_inline)) {
-      return repeated(load<Vector<T, at_once>>(values + k)) * gathered(column + k, tile);
+      return repeated(load<Vector<T, at_once>>(w.values + k)) * gathered(w.columns + k, tile);
     };
-    for (; k + chains * at_once <= end; k += chains * at_once)
+    int64_t k = 0;
+    for (; k + chains * at_once <= w.count; k += chains * at_once)
       for (int c = 0; c < chains; ++c) sums[c] += products(k + c * at_once);
-    for (; k + at_once <= end; k += at_once) sums[0] += products(k);
-    for (; k < end; ++k)
+    for (; k + at_once <= w.count; k += at_once) sums[0] += products(k);
+    for (; k < w.count; ++k)
       for (int s = 0; s < L; ++s)
-        rest[s] += values[k] * tile[static_cast<int64_t>(column[k]) * L + s];
+        rest[s] += w.values[k] * tile[static_cast<int64_t>(w.columns[k]) * L + s];
   }
 
   TTS_INLINE void write(T* total, bool add_to_total, T offset) const {
@@ -120,7 +118,7 @@ struct SumsOfPackedSamples {
   }
 };
 
-// y[s, r] = bias[r] + sum over k in row r of w.values[k] * x[s, w.col[k]]
+// y[s, r] = bias[r] + sum over the nonzeros of row r of value * x[s, column]
 // for every r in `rows` and one tile of L samples.
 //   bias (w.rows) or null
 //   tile (w.columns, L): x with its samples side by side (tile.h)
@@ -129,43 +127,38 @@ struct SumsOfPackedSamples {
 // The sum of a row is computed by one call, in an order that depends on the row's place in crow and
 // on L alone.
 // Cost: O(nnz of the rows * L).
-template <class T, class I, class Y, int L>
+template <class Reader, class T, class Y, int L>
 struct SpmmRows {
   template <int Bytes>
-  static TTS_INLINE bool apply(Range rows, CsrView<T, I> w, const T* bias, const T* tile,
+  static TTS_INLINE bool apply(Range rows, typename Reader::View w, const T* bias, const T* tile,
                                Activations<Y> y) {
     // With two nonzeros in a vector there is nothing to gain (4 samples: 0.56 and 0.52 ns).
     constexpr bool packed = L <= 2 && 4 * L * static_cast<int>(sizeof(T)) <= packed_bytes(Bytes);
     using Sums = std::conditional_t<packed, SumsOfPackedSamples<T, L, Bytes>,
                                     SumsOfSamples<T, L, Bytes>>;
     alignas(64) T group[row_group * L];
-    alignas(64) I checked[column_window];  // columns [from, to), clamped
-    int64_t from = 0, to = 0;
+    Reader reader(w);
     bool in_range = true;
     for (int64_t first = rows.begin; first < rows.end; first += row_group) {
       const int64_t grouped = rows.end - first < row_group ? rows.end - first : row_group;
       for (int64_t g = 0; g < grouped; ++g) {
         const Range range = nonzeros_of(w, first + g, in_range);
+        const T offset = bias ? bias[first + g] : T(0);
+        T* total = group + g * L;
         int64_t begin = range.begin;
+        reader.begin_row();
         do {
           const int64_t next = (begin / row_segment + 1) * row_segment;
           const int64_t end = range.end < next ? range.end : next;
           Sums sums;
-          for (int64_t k = begin; k < end;) {
-            if (k < from || k >= to) {
-              from = k / column_window * column_window;
-              to = w.nnz - from < column_window ? w.nnz : from + column_window;
-              clamp_indices(w.col + from, to - from, w.columns, checked, in_range);
-              prefetch_stream(w.col + to + stream_ahead, column_window);
-              prefetch_stream(w.values + to + stream_ahead, column_window);
-            }
-            const int64_t stop = end < to ? end : to;
-            sums.add(w.values, checked - from, k, stop, tile);
-            k = stop;
-          }
-          sums.write(group + g * L, begin != range.begin, bias ? bias[first + g] : T(0));
+          for (int64_t k = begin; k < end;) sums.add(reader.next(k, end, in_range), tile);
+          sums.write(total, begin != range.begin, Reader::scaled ? T(0) : offset);
           begin = end;
         } while (begin < range.end);
+        if constexpr (Reader::scaled) {
+          const T scale = w.scales ? w.scales[first + g] : T(1);
+          for (int s = 0; s < L; ++s) total[s] = total[s] * scale + offset;
+        }
       }
       write_rows<T, L, Bytes>(group, grouped, y, first);
     }

@@ -46,6 +46,29 @@ CsrView<T, I> transposed(const CsrView<T, I>& w, const ColumnOrder<I>& order, co
   return {order.ccol, order.row, values, w.nnz, w.columns, w.rows};
 }
 
+// How the values of a packed matrix are stored.
+enum class Stored { float32, bfloat16, int8 };
+
+// A matrix up to this many columns is packed with its columns as they are, a wider one with gaps.
+constexpr int64_t plain_codes = int64_t{1} << 16;
+constexpr uint16_t skip_code = 0xFFFF;
+
+// A sparse matrix (rows, columns) for inference: entries [crow[r], crow[r + 1]) belong to row r.
+//   columns <= plain_codes: codes[k] is the column of entry k.
+//   columns > plain_codes:  codes[k] is the distance from the column of the entry before it in the
+//   row, or from column 0. skip_code stands for 65,535 columns without a nonzero; its value is not
+//   read.
+// The value of an entry is what is stored, times scales[r] if there are scales. Kernels trust the
+// extents but not the contents.
+struct PackedView {
+  const int64_t* crow;  // (rows + 1)
+  const uint16_t* codes;  // (nnz)
+  const void* values;     // (nnz), of the type that `stored` says
+  Stored stored;
+  const float* scales;  // (rows), or null
+  int64_t nnz, rows, columns;
+};
+
 // Activations (samples, features), row-major, stored as X (half.h); `const X` if they are only
 // read.
 template <class X>

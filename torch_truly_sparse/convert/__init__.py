@@ -2,6 +2,7 @@
 
 from .dense_checkpoint import IncompatibleKeys, load_dense_state_dict
 from .densify import densify
+from .pack import pack, unpack
 from .sparsify import sparsify
 from .summary import LayerSummary, ModelSummary, summary
 
@@ -11,6 +12,8 @@ __all__ = [
     "ModelSummary",
     "densify",
     "load_dense_state_dict",
+    "pack",
     "sparsify",
     "summary",
+    "unpack",
 ]

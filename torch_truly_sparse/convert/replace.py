@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from .._wrappers import is_compiled
-from ..nn import SparseLayer
+from ..nn import PackedLinear, SparseLayer
 
 
 def replace_modules(
@@ -79,6 +79,7 @@ def _settle(module: nn.Module, answer: str, no: int | bool, *, sparse: bool) -> 
 
 
 def _is_sparse(layer: nn.Module) -> bool:
+    kinds = (SparseLayer, PackedLinear)
     return isinstance(layer, nn.TransformerEncoderLayer) and (
-        isinstance(layer.linear1, SparseLayer) or isinstance(layer.linear2, SparseLayer)
+        isinstance(layer.linear1, kinds) or isinstance(layer.linear2, kinds)
     )

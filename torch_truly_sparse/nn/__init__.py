@@ -4,6 +4,7 @@ from .all_relu import AllReLU
 from .averaged_model import AveragedModel
 from .init import HeUniform, Initializer, LinearUniform, Normal, XavierUniform, Zeros
 from .masked_linear import MaskedLinear
+from .packed_linear import PackedLinear
 from .saved_state import StateDictError, check_state_dict, load_all_or_nothing
 from .sparse_layer import SparseLayer
 from .truly_sparse_linear import TrulySparseLinear
@@ -16,6 +17,7 @@ __all__ = [
     "LinearUniform",
     "MaskedLinear",
     "Normal",
+    "PackedLinear",
     "SparseLayer",
     "StateDictError",
     "TrulySparseLinear",

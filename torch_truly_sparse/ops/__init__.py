@@ -18,6 +18,7 @@ from .sddmm import sddmm
 from .select import keep_largest, mark_smallest, mark_weakest
 from .spmm import spmm
 from .spmm_backward import LayerGradients, spmm_backward
+from .spmm_packed import spmm_packed
 from .spmm_transposed import SCATTER_BATCH, spmm_transposed
 from .transpose import transpose
 
@@ -41,6 +42,7 @@ __all__ = [
     "sddmm",
     "spmm",
     "spmm_backward",
+    "spmm_packed",
     "spmm_transposed",
     "to_positions",
     "transpose",

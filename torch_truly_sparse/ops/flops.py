@@ -24,6 +24,11 @@ def _spmm(input: Size, crow_indices: Size, col_indices: Size, *_: Any, **__: Any
     return 2 * input[0] * col_indices[0]
 
 
+@register_flop_formula(operators.spmm_packed)
+def _packed(input: Size, crow_indices: Size, codes: Size, *_: Any, **__: Any) -> int:
+    return 2 * input[0] * codes[0]
+
+
 @register_flop_formula(operators.spmm_transposed)
 def _transposed(
     grad_output: Size, crow_indices: Size, col_indices: Size, *_: Any, **__: Any
