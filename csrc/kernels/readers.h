@@ -66,41 +66,44 @@ TTS_INLINE void as_stored(const PackedView& w, const F& f) {
 
 TTS_INLINE float widen(int8_t value) { return static_cast<float>(value); }
 
-// Reads a PackedView whose codes are columns; the scales are left to the caller.
+// Reads a PackedView whose codes are columns; the scales are left to the caller. Where a window holds
+// a column out of range, none of its entries are handed out.
 struct PackedReader {
   using View = PackedView;
   static constexpr bool scaled = true;
 
   View w;
-  alignas(64) int32_t columns[column_window];  // of entries [from, to), clamped
-  alignas(64) float values[column_window];
+  alignas(64) float widened[column_window];  // values of entries [from, to), unless float32
+  const float* values = nullptr;             // of entry `from`
   int64_t from = 0, to = 0;
+  bool usable = true;
 
   TTS_INLINE explicit PackedReader(View view) : w(view) {}
 
   TTS_INLINE void begin_row() {}
 
-  TTS_INLINE Nonzeros<float, int32_t> next(int64_t& k, int64_t end, bool& in_range) {
+  TTS_INLINE Nonzeros<float, uint16_t> next(int64_t& k, int64_t end, bool& in_range) {
     if (k < from || k >= to) {
       from = k / column_window * column_window;
       to = w.nnz - from < column_window ? w.nnz : from + column_window;
-      const auto limit = static_cast<int32_t>(w.columns);
-      int32_t outside = 0;
-      for (int64_t i = 0; i < to - from; ++i) {
-        const int32_t column = w.codes[from + i];
-        outside |= column < limit ? 0 : 1;
-        columns[i] = column < limit ? column : 0;
-      }
-      in_range &= outside == 0;
+      uint16_t most = 0;
+      for (int64_t i = from; i < to; ++i) most = w.codes[i] > most ? w.codes[i] : most;
+      usable = most < w.columns;
+      in_range &= usable;
       prefetch_stream(w.codes + to + stream_ahead, column_window);
+      if (w.stored == Stored::float32)
+        values = static_cast<const float*>(w.values) + from;
+      else
+        values = widened;
       as_stored(w, [&](const auto* stored) __attribute__((always_inline)) {
-        for (int64_t i = 0; i < to - from; ++i) values[i] = widen(stored[from + i]);
         prefetch_stream(stored + to + stream_ahead, column_window);
+        if (w.stored != Stored::float32)
+          for (int64_t i = 0; i < to - from; ++i) widened[i] = widen(stored[from + i]);
       });
     }
-    const int64_t first = k - from;
+    const int64_t first = k;
     k = end < to ? end : to;
-    return {values + first, columns + first, k - from - first};
+    return {values + (first - from), w.codes + first, usable ? k - first : 0};
   }
 };
 
