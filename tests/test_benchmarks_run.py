@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_benchmarks import ALIGNED, INSTANT, SMALL, results_of
 
-from benchmarks import evolution, layer, products, small_layer, threads
+from benchmarks import evolution, inference, layer, products, small_layer, threads
 from benchmarks import report as report_module
 from benchmarks.command_line import main
 from benchmarks.competitors import OURS
@@ -77,6 +77,27 @@ def test_tiny_layers_run():
     rows = small_layer.time_shape(Shape(8, 8, 1, 0.5), INSTANT, 0)
     assert len(rows) == 4
     assert "8x8x1@0.5" in small_layer.report(results_of("small_layer", rows))
+
+
+def test_inference_runs():
+    shape = Shape(40, 30, 2, 0.3)
+    rows = inference.time_shape(shape, INSTANT, 0)
+    assert {row.subject for row in rows} >= {OURS, "packed int8", "dense", "torch CSR"}
+    assert all(row.status == OK and int(row.detail) > 0 for row in rows)
+    text = inference.report(results_of("inference", rows))
+    assert "| 40x30x2@0.3 " in text
+    (packed,) = (row for row in rows if row.subject == "packed bfloat16")
+    pointers_and_bias = 8 * (30 + 1 + 2) + 4 * 30
+    assert int(packed.detail) == 4 * shape.nnz + pointers_and_bias
+    assert f"{int(packed.detail) / shape.nnz:.2f}" in text
+
+
+def test_inference_that_is_wrong_is_not_timed(monkeypatch):
+    monkeypatch.setattr(inference, "_ROUNDED", 0.0)
+    rows = inference.time_shape(Shape(40, 30, 2, 0.3), INSTANT, 0)
+    wrong = {row.subject for row in rows if row.status != OK}
+    assert {"packed bfloat16", "packed int8", "dense bfloat16"} <= wrong
+    assert all("is off by" in row.detail for row in rows if row.status != OK)
 
 
 def test_evolutions_run():
