@@ -15,7 +15,7 @@ from torch import nn
 
 import torch_truly_sparse as tts
 from torch_truly_sparse import MaskedLinear, TrulySparseLinear
-from torch_truly_sparse.evolution import interrupts, layer_step
+from torch_truly_sparse.evolution import interrupts, layer_step, sparse_evolution
 from torch_truly_sparse.evolution.interrupts import uninterrupted
 
 
@@ -47,6 +47,46 @@ def contents(model, optimizer):
     return copy.deepcopy({**model.state_dict(), **state, **grads})
 
 
+@pytest.fixture(params=["small", "large"])
+def size(request, monkeypatch) -> str:
+    """Whether plans keep what they compute, as those of small networks do."""
+    if request.param == "large":
+        monkeypatch.setattr(sparse_evolution, "KEEP_UP_TO", 0)
+    return request.param
+
+
+@pytest.fixture
+def after_rehearsal(size, monkeypatch):
+    """Call a function before the given change of a weight, gradient or entry: 8 in all."""
+
+    def call(change: int, function) -> None:
+        holder, name = (layer_step, "move") if size == "large" else (TrulySparseLinear, "scatter_")
+        original, calls = getattr(holder, name), iter(range(1000))
+
+        def counting(*arguments):
+            if next(calls) == change + (8 if size == "large" else 0):
+                function()
+            return original(*arguments)
+
+        monkeypatch.setattr(holder, name, counting)
+
+    return call
+
+
+def test_a_small_network_evolves_as_a_large_one(monkeypatch) -> None:
+    results = []
+    for limit in (1 << 20, 0):
+        monkeypatch.setattr(sparse_evolution, "KEEP_UP_TO", limit)
+        for options in ({}, {"shrink": tts.rules.ImportancePrune(0.1)}):
+            model, optimizer, evolution = trained(**options)
+            for _ in range(3):
+                evolution.step()
+            results.append(contents(model, optimizer))
+    assert all_same_bits(results[0], results[2])
+    assert all_same_bits(results[1], results[3])
+
+
+@pytest.mark.usefixtures("size")
 @pytest.mark.parametrize("kind", [TrulySparseLinear, MaskedLinear])
 @pytest.mark.parametrize("error", [MemoryError, RuntimeError, OSError])
 @pytest.mark.parametrize("call", range(8))
@@ -72,17 +112,13 @@ def test_a_move_that_fails_changes_nothing(kind, error, call, monkeypatch):
     model(torch.ones(4, 64))
 
 
-def test_what_fails_after_the_rehearsal_leaves_no_layer_that_computes_wrongly(monkeypatch):
+def test_what_fails_after_the_rehearsal_leaves_no_layer_that_computes_wrongly(after_rehearsal):
     model, _, evolution = trained()
-    calls = iter(range(1000))
-    move = layer_step.move
 
-    def failing(*arguments):
-        if next(calls) == 8 + 5:  # the second move of the second layer
-            raise MemoryError("on purpose")
-        return move(*arguments)
+    def fail() -> None:
+        raise MemoryError("on purpose")
 
-    monkeypatch.setattr(layer_step, "move", failing)
+    after_rehearsal(5, fail)  # the second change of the second layer
     with pytest.raises(RuntimeError, match=r"broke off in layer '2' \(1 of 2 layers"):
         evolution.step()
     with pytest.raises(ValueError, match="seal"):
@@ -124,18 +160,10 @@ def _default_signal():
 
 
 @pytest.mark.usefixtures("_default_signal")
-def test_control_c_waits_until_all_layers_have_changed(monkeypatch):
+def test_control_c_waits_until_all_layers_have_changed(after_rehearsal):
     model, _, evolution = trained()
     topologies = [copy.deepcopy(model[number].topology) for number in (0, 2)]
-    move = layer_step.move
-    calls = iter(range(1000))
-
-    def interrupting(*arguments):
-        if next(calls) == 8:  # the first move after the rehearsal
-            os.kill(os.getpid(), signal.SIGINT)
-        return move(*arguments)
-
-    monkeypatch.setattr(layer_step, "move", interrupting)
+    after_rehearsal(0, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         evolution.step()
     for number, before in zip((0, 2), topologies, strict=True):

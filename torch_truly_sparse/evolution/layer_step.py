@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -28,8 +28,9 @@ class LayerStep:
     """What is about to happen to a layer.
 
     All layers are planned and rehearsed before any is changed, so an error leaves the whole network
-    as it was. A plan keeps about 5 bytes a connection (in float32): the next topology, which was
-    made to check the plan, is made again when the plan is applied.
+    as it was. In a large network a plan keeps about 5 bytes a connection (in float32): the next
+    topology, which was made to check the plan, is made again when the plan is applied, and so are
+    the weights in its order. In a small network both are kept.
 
     Attributes:
         name: of the layer in the model.
@@ -38,6 +39,8 @@ class LayerStep:
         regrown: (count,) int64 positions that take their place, increasing.
         followers: the weights, their gradient and the optimizer state, each a tensor of the shape
             of the weights with the entries of the new connections.
+        change: the next topology, or None where it is to be made again.
+        moved: what the followers will hold, if the rehearsal kept it.
     """
 
     name: str
@@ -45,6 +48,8 @@ class LayerStep:
     dropped: Tensor
     regrown: Tensor
     followers: list[tuple[Tensor, Tensor | float]]
+    change: TopologyChange | None
+    moved: list[Tensor] = field(default_factory=list)
 
     @torch.no_grad()
     def apply(self) -> LayerRecord:
@@ -53,6 +58,10 @@ class LayerStep:
         pruned, regrown = int(torch.count_nonzero(self.dropped)), self.regrown.shape[0]
         if pruned != regrown:
             resize(layer, self._change(), self.followers)
+        elif self.moved:
+            layer.replace_topology(self._change().topology)
+            for (tensor, _), entries in zip(self.followers, self.moved, strict=True):
+                layer.scatter_(tensor, entries)
         else:
             held = [layer.gather(tensor) for tensor, _ in self.followers]
             source = self._replace_topology()
@@ -75,11 +84,13 @@ class LayerStep:
         moved = []
         for tensor, fresh in self.followers:
             moved.append(move(layer.gather(tensor), change.source, fresh))
-            if not changes_size:
+            if self.change is None and not changes_size:
                 moved.clear()  # `apply`, too, moves one after the other
+        if self.change is not None and not changes_size:
+            self.moved.extend(moved)
 
     def _change(self) -> TopologyChange:
-        return self.layer.topology.replace(self.dropped, self.regrown)
+        return self.change or self.layer.topology.replace(self.dropped, self.regrown)
 
 
 def apply_all(plans: Sequence[LayerStep]) -> tuple[LayerRecord, ...]:
@@ -201,8 +212,12 @@ def plan_regrow(
     regrow: RegrowRule,
     generator: torch.Generator | None,
     ranks: Alone,
+    *,
+    keep: bool,
 ) -> LayerStep:
     """Ask the rules where a layer grows and with which weights, and check all answers.
+
+    `keep` says whether the plan keeps what it computes, see `LayerStep`.
 
     Raises:
         TypeError, ValueError: a rule's answer, or the optimizer's state, does not fit, or the
@@ -223,12 +238,14 @@ def plan_regrow(
     regrown = ranks.decide(partial(_select, regrow, view, survivors, count, generator))
     del survivors
     try:
-        following = topology.replace(dropped, regrown).topology
+        change = topology.replace(dropped, regrown)
     except ValueError as error:
         raise ValueError(f"layer {name!r}, `select` of {_named(regrow)}: {error}") from error
+    following = change.topology
     connections = from_positions(regrown, topology.shape, following.indices.dtype)
     new_weights = ranks.decide(partial(_draw, regrow, view, connections, following, generator))
-    del connections, following
+    kept = change if keep else None
+    del connections, following, change
 
     followers: list[tuple[Tensor, Tensor | float]] = [(parameter, new_weights)]
     if parameter.grad is not None:
@@ -236,7 +253,7 @@ def plan_regrow(
     for key in state:
         entry = optimizer.state[parameter][key]
         followers.append((entry, fresh_entry(optimizer, key, group, new_weights, entry.dtype)))
-    return LayerStep(name, layer, dropped, regrown, followers)
+    return LayerStep(name, layer, dropped, regrown, followers, kept)
 
 
 def _select(

@@ -27,6 +27,9 @@ from .regrow import RegrowRule, regrow_rule
 from .seen_states import SeenStates
 from .shrink import ShrinkRule, shrink_rule
 
+KEEP_UP_TO = 1 << 20
+"""Up to so many connections in all layers, plans keep what they compute: some 30 MB."""
+
 
 class SparseEvolution:
     """Prunes the weakest connections and regrows as many elsewhere, between epochs.
@@ -324,8 +327,9 @@ class SparseEvolution:
                 for view in views
             ]
             counts = share_out(sum(counts), shares, [each.room for each in pruned])
+        keep = sum(view.nnz for view in views) <= KEEP_UP_TO
         return [
-            plan_regrow(each, count, self.regrow, generator, self._ranks)
+            plan_regrow(each, count, self.regrow, generator, self._ranks, keep=keep)
             for each, count in zip(pruned, counts, strict=True)
         ]
 
