@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_benchmarks import ALIGNED, INSTANT, SMALL, results_of
 
-from benchmarks import evolution, inference, layer, products, small_layer, threads
+from benchmarks import evolution, inference, layer, products, small_layer, small_network, threads
 from benchmarks import report as report_module
 from benchmarks.command_line import main
 from benchmarks.competitors import OURS
@@ -77,6 +77,34 @@ def test_tiny_layers_run():
     rows = small_layer.time_shape(Shape(8, 8, 1, 0.5), INSTANT, 0)
     assert len(rows) == 4
     assert "8x8x1@0.5" in small_layer.report(results_of("small_layer", rows))
+
+
+def test_a_small_network_runs():
+    rows = small_network.time_network((40, 20, 10), 2, INSTANT, 0)
+    found = {(row.subject, row.measure) for row in rows if row.status == OK}
+    both = {(name, part) for name in (OURS, "masked dense") for part in small_network.PARTS}
+    assert both <= found
+    assert ("bare operators", "+ optimizer") in found
+    assert "Batch 2" in small_network.report(results_of("small_network", rows))
+
+
+def test_the_bare_operators_compute_a_step_of_the_network():
+    torch.manual_seed(0)
+    net = small_network.network((40, 20, 10))
+    bare, x = small_network.Bare(net, 3), torch.randn(3, 40)
+    net(x).sum().backward()
+    torch.testing.assert_close(bare.forward(x)[-1], net(x))
+    parameters = [  # values or weight, then bias; the layers hold them in another order
+        module._parameters[name]
+        for module in net
+        for name in ("values", "weight", "bias")
+        if name in module._parameters
+    ]
+    for gradient, parameter in zip(bare.backward(x), parameters, strict=True):
+        torch.testing.assert_close(gradient, parameter.grad)
+    bare.step(x)
+    for array, parameter in zip(bare.arrays, parameters, strict=True):
+        torch.testing.assert_close(array, parameter.detach() - 1e-6 * parameter.grad)
 
 
 def test_inference_runs():
