@@ -114,8 +114,14 @@ def test_a_change_that_torch_does_not_count_is_followed_after_an_assignment(writ
     _assert_follows(layer)
 
 
-@pytest.mark.parametrize("use", [lambda layer: layer(torch.ones(1, 9)), lambda layer: layer.weight,
-                                 lambda layer: layer.to_dense()])  # fmt: skip
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda layer: layer(torch.ones(1, 9)),
+        lambda layer: layer.weight.to_dense(),
+        lambda layer: layer.to_dense(),
+    ],
+)
 def test_an_invalid_change_in_place_is_refused_at_the_next_use(use):
     for position, offence in [((0, 0), 6), ((1, -1), -1), ((0, 0), 5)]:
         layer = small()
@@ -257,8 +263,14 @@ def test_a_layer_made_on_meta_becomes_whole_by_reset_topology():
 
 
 @pytest.mark.parametrize("memory", [0, -1, 2**31 - 1])
-@pytest.mark.parametrize("use", [lambda layer: layer(torch.ones(2, 30)), lambda layer: layer.weight,
-                                 lambda layer: layer.to_dense()])  # fmt: skip
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda layer: layer(torch.ones(2, 30)),
+        lambda layer: layer.weight.to_dense(),
+        lambda layer: layer.to_dense(),
+    ],
+)
 def test_an_emptied_layer_is_refused_until_it_is_reset(memory, use):
     layer = TrulySparseLinear(30, 40, density=0.1, device="meta").to_empty(device="cpu")
     layer.indices.fill_(memory)  # whatever the memory held
