@@ -152,6 +152,19 @@ def test_a_transformer_is_packed() -> None:
         torch.testing.assert_close(tts.pack(model)(x), model(x), atol=1e-5, rtol=1e-5)
 
 
+def test_a_summary_tells_what_is_packed() -> None:
+    model = network()
+    packed = tts.summary(tts.pack(model, torch.int8), batch=2)
+    plain = tts.summary(model)
+    assert [row.kind for row in packed.rows] == ["packed int8", "packed int8", "dense"]
+    assert [row.nnz for row in packed.rows] == [row.nnz for row in plain.rows]
+    assert packed.bytes_dense == plain.bytes_dense
+    assert packed.bytes < plain.bytes
+    assert packed.other_bytes == plain.other_bytes
+    assert packed.rows[0].seconds is None
+    assert "packed int8" in str(packed)
+
+
 # The rest of torch
 
 

@@ -155,11 +155,19 @@ def _live(dtype: torch.dtype, batch: int) -> None:
             tts.TrulySparseLinear(9, 4, nnz=17, dtype=dtype, generator=g),
         )
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-        tts.SparseEvolution(model, optimizer, prune=prune, regrow=regrow, every=2, generator=g)
+        evolution = tts.SparseEvolution(
+            model, optimizer, prune=prune, regrow=regrow, every=2, generator=g
+        )
         for _ in range(4):
             optimizer.zero_grad()
             model(torch.randn(batch, 12, dtype=dtype, generator=g)).square().mean().backward()
             optimizer.step()
+        evolution.remove()
+    if dtype == torch.float32:
+        wide = nn.Sequential(tts.TrulySparseLinear(70_000, 5, nnz=30, generator=g))
+        for packed in (torch.float32, torch.bfloat16, torch.int8):
+            tts.pack(model, packed)(torch.randn(batch, 12, generator=g))
+            tts.pack(wide, packed)(torch.randn(batch, 70_000, generator=g))
     tts.TrulySparseLinear.from_dense(nn.Linear(6, 5), density=0.4)
     tts.distributed.merge_topologies([model[0], model[0]])
 

@@ -38,8 +38,7 @@ std::string defect_of_codes(const PackedView& w) {
   return "";
 }
 
-[[noreturn, gnu::cold, gnu::noinline]] void refuse_packed(const Tensor& crow,
-                                                          const PackedView& w) {
+[[noreturn, gnu::cold, gnu::noinline]] void refuse_packed(const Tensor& crow, const PackedView& w) {
   std::string defect = detail::defect_of_pointers("crow_indices", crow, w.nnz);
   if (defect.empty()) defect = defect_of_codes(w);
   if (defect.empty()) defect = "a code was changed while it was read";

@@ -66,8 +66,8 @@ TTS_INLINE void as_stored(const PackedView& w, const F& f) {
 
 TTS_INLINE float widen(int8_t value) { return static_cast<float>(value); }
 
-// Reads a PackedView whose codes are columns; the scales are left to the caller. Where a window holds
-// a column out of range, none of its entries are handed out.
+// Reads a PackedView whose codes are columns; the scales are left to the caller. Where a window
+// holds a column out of range, none of its entries are handed out.
 struct PackedReader {
   using View = PackedView;
   static constexpr bool scaled = true;

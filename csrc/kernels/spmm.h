@@ -134,8 +134,8 @@ struct SpmmRows {
                                Activations<Y> y) {
     // With two nonzeros in a vector there is nothing to gain (4 samples: 0.56 and 0.52 ns).
     constexpr bool packed = L <= 2 && 4 * L * static_cast<int>(sizeof(T)) <= packed_bytes(Bytes);
-    using Sums = std::conditional_t<packed, SumsOfPackedSamples<T, L, Bytes>,
-                                    SumsOfSamples<T, L, Bytes>>;
+    using Sums =
+        std::conditional_t<packed, SumsOfPackedSamples<T, L, Bytes>, SumsOfSamples<T, L, Bytes>>;
     alignas(64) T group[row_group * L];
     Reader reader(w);
     bool in_range = true;

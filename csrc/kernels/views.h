@@ -61,7 +61,7 @@ constexpr uint16_t skip_code = 0xFFFF;
 // The value of an entry is what is stored, times scales[r] if there are scales. Kernels trust the
 // extents but not the contents.
 struct PackedView {
-  const int64_t* crow;  // (rows + 1)
+  const int64_t* crow;    // (rows + 1)
   const uint16_t* codes;  // (nnz)
   const void* values;     // (nnz), of the type that `stored` says
   Stored stored;

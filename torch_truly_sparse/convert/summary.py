@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from .._arguments import as_int, check_module
-from ..nn import TrulySparseLinear
+from ..nn import PackedLinear, TrulySparseLinear
 
 _UNITS = ("kB", "MB", "GB", "TB")
 _REPEATS = 5  # of each measured form; the median counts
@@ -20,7 +20,7 @@ _REPEATS = 5  # of each measured form; the median counts
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One linear layer, dense or truly sparse."""
+    """One linear layer, dense, truly sparse or packed."""
 
     name: str
     sparse: bool
@@ -33,6 +33,14 @@ class LayerSummary:
     isolated_inputs: int = 0  # input units without a connection
     seconds_dense: float | None = None  # forward and backward, where they were measured
     seconds: float | None = None
+    packed: torch.dtype | None = None  # of the weights of a packed layer
+
+    @property
+    def kind(self) -> str:
+        """`"dense"`, `"sparse"`, or `"packed"` and the dtype."""
+        if self.packed is not None:
+            return f"packed {str(self.packed).removeprefix('torch.')}"
+        return "sparse" if self.sparse else "dense"
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class ModelSummary:
         lines = [
             [
                 row.name or "(the model itself)",
-                "sparse" if row.sparse else "dense",
+                row.kind,
                 f"{row.shape[0]:,} x {row.shape[1]:,}",
                 f"{row.nnz:,}",
                 f"{row.density:.3%}",
@@ -122,10 +130,10 @@ def summary(model: nn.Module, *, batch: int | None = None) -> ModelSummary:
 
     Args:
         model: any module, on the `meta` device too; its `nn.Linear` and `TrulySparseLinear` layers
-            get a row each, a shared one a single row.
+            get a row each, and so do the layers of a packed model; a shared one a single row.
         batch: samples for which to measure the time of each layer, forward and backward, in both
             forms; None measures nothing. Measuring makes the dense form of one layer after the
-            other.
+            other. Packed layers, which have no backward pass, are not measured.
 
     Returns:
         A `ModelSummary`: `print` it, or read its `rows`. Units that no connection reaches are
@@ -162,6 +170,9 @@ def summary(model: nn.Module, *, batch: int | None = None) -> ModelSummary:
                     "not known yet; run a batch through the model first"
                 )
             rows.append(_row(name, module, batch))
+        elif isinstance(module, PackedLinear):
+            rows.append(_packed_row(name, module))
+        if isinstance(module, nn.Linear | TrulySparseLinear | PackedLinear):
             counted |= {id(t) for t in (*module.parameters(), *module.buffers())}
     others = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in counted}
     return ModelSummary(tuple(rows), sum(map(_bytes, others.values())), batch)
@@ -201,6 +212,22 @@ def _row(name: str, layer: nn.Linear | TrulySparseLinear, batch: int | None) -> 
         *isolated,
         seconds_dense,
         seconds,
+    )
+
+
+def _packed_row(name: str, layer: PackedLinear) -> LayerSummary:
+    shape = (layer.out_features, layer.in_features)
+    positions = shape[0] * shape[1]
+    numbers = positions + (shape[0] if layer.bias is not None else 0)
+    return LayerSummary(
+        name,
+        sparse=True,
+        shape=shape,
+        nnz=layer.nnz,
+        density=layer.nnz / positions if positions else 0.0,
+        bytes_dense=4 * numbers,  # float32, which the layer computes in
+        bytes=layer.nbytes,
+        packed=layer.dtype,
     )
 
 
