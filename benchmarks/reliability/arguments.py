@@ -215,7 +215,7 @@ def _entries(tensor: Tensor, rng: random.Random) -> Tensor:
     flat = tensor.clone().contiguous().reshape(-1)
     for _ in range(rng.choice((1, 1, 3, 20))):
         at = rng.randrange(flat.numel())
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() or tensor.is_complex():
             flat[at] = rng.choice(NUMBERS)
         else:
             most = torch.iinfo(tensor.dtype).max if tensor.dtype != torch.bool else 1
