@@ -251,6 +251,8 @@ def test_leading_dimensions() -> None:
     assert packed(torch.randn(0, 6)).shape == (0, 4)
     assert packed(torch.randn(2, 0, 6)).shape == (2, 0, 4)
     torch.testing.assert_close(packed(x)[1, 2], packed(x[1, 2]))
+    assert PackedLinear(0, 4)(torch.ones(2, 3, 0)).shape == (2, 3, 4)
+    assert PackedLinear(4, 0)(torch.ones(2, 3, 4)).shape == (2, 3, 0)
 
 
 def test_numbers_that_are_none_stay_where_they_are() -> None:

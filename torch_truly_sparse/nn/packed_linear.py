@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -177,11 +178,12 @@ class PackedLinear(nn.Module):
                 "a packed layer has no gradients: call the model within torch.no_grad() or "
                 "torch.inference_mode(), or `tts.unpack` it"
             )
-        flat = input if input.dim() == 2 else input.reshape(-1, self.in_features)
-        if input.dim() != 2 and self.in_features == 0:
-            flat = input.reshape(input.shape[:-1].numel(), 0)
+        if input.dim() == 2:
+            return spmm_packed(input, *self._matrix(), self.bias)
+        leading = input.shape[:-1]  # `leading.numel()` would fix a dynamic size of an export
+        flat = input.reshape(math.prod(leading), self.in_features)
         output = spmm_packed(flat, *self._matrix(), self.bias)
-        return output if input.dim() == 2 else output.reshape(*input.shape[:-1], self.out_features)
+        return output.reshape(*leading, self.out_features)
 
     def _matrix(self) -> Packed:
         return Packed(self.row_pointers, self.codes, self.values, self.scales)
