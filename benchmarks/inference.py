@@ -114,7 +114,7 @@ def candidates_of(shape: Shape, seed: int) -> tuple[dict[str, Candidate], Tensor
     found[DENSE_HALF] = Candidate(lambda: half(half_x), _bytes(half))
     int8 = _quantized(dense)
     if int8 is not None:
-        found[DENSE_INT8] = Candidate(lambda: int8(x), dense.weight.numel() + _bytes(dense) // 4096)
+        found[DENSE_INT8] = Candidate(lambda: int8(x), dense.weight.numel() + dense.bias.nbytes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch calls its CSR support a beta
         csr, bias = dense.weight.detach().to_sparse_csr(), dense.bias

@@ -197,6 +197,20 @@ def test_states_go_through_files(dtype, tmp_path) -> None:
         assert torch.equal(copied(x), expected)
 
 
+@torch.no_grad()
+def test_a_state_is_assigned_to_a_layer_on_the_meta_device() -> None:
+    packed = PackedLinear.from_sparse(tts.TrulySparseLinear(70, 50, density=0.3), torch.int8)
+    with torch.device("meta"):
+        fresh = PackedLinear(70, 50, dtype=torch.int8)
+    x = torch.randn(4, 70)
+    with pytest.raises(ValueError, match="must be on one device"):
+        fresh(x)
+    state = packed.state_dict()
+    fresh.load_state_dict(state, assign=True)
+    assert fresh.values.data_ptr() == state["values"].data_ptr()
+    assert torch.equal(fresh(x), packed(x))
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 @torch.no_grad()

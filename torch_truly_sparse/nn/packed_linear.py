@@ -232,8 +232,11 @@ class PackedLinear(nn.Module):
         if problem:
             error_msgs.append(f"{prefix.rstrip('.') or 'the packed layer'}: {problem}")
             return
+        assign = local_metadata.get("assign_to_params_buffers", False)
         for name, part in given.items():
-            self._buffers[name] = part.detach().to(own[name].device, copy=True).contiguous()
+            if not assign:
+                part = part.to(own[name].device, copy=True)
+            self._buffers[name] = part.detach().contiguous()
 
     def _misfit(self, given: dict[str, Any]) -> str:
         """Say why a saved matrix cannot be loaded; empty if it can."""
