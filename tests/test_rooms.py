@@ -24,6 +24,7 @@ ROOMS = {
     "topology": {"ops"},
     "functional": {"ops", "topology", "nn"},
     "nn": {"ops", "topology", "functional"},
+    "optim": {"ops"},
     "schedules": set(),
     "evolution": {"ops", "topology", "nn", "schedules", "_module_names", "_wrappers"},
     "rules": {"evolution", "topology"},

@@ -45,6 +45,24 @@ def has_content(tensor: Tensor) -> bool:
     return not tensor.is_meta and not isinstance(tensor, FakeTensor)
 
 
+def gradient_arrives(leaf: Tensor) -> bool:
+    """Return whether the backward pass that runs now is going to add to `leaf.grad`.
+
+    It is not in `torch.autograd.grad`, nor in `backward(inputs=...)` without the leaf. To be asked
+    within a backward pass.
+    """
+    node = torch.autograd.graph.get_gradient_edge(leaf).node
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # `torch.autograd.grad` of this leaf
+        return False
+
+
+def has_gradient_hooks(leaf: Tensor) -> bool:
+    """Return whether a hook waits for the gradient of a leaf."""
+    return bool(leaf._backward_hooks) or bool(leaf._post_accumulate_grad_hooks)
+
+
 def not_compiled(function: _Function) -> _Function:
     """Keep `torch.compile` from tracing a function and all that it calls.
 

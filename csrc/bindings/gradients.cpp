@@ -8,21 +8,12 @@
 
 #include "../kernels/column_sum.h"
 #include "../kernels/denormals.h"
-#include "../kernels/gather.h"
 #include "gradients.h"
 #include "matrix.h"
 #include "products.h"
 
 namespace tts {
 namespace {
-
-template <class I>
-constexpr ColumnOrder<I> no_order{nullptr, nullptr, nullptr};
-
-void check_grad_output(const Tensor& dy, const Tensor& x, const Matrix& w) {
-  check_size(dy.size(0), x.size(0), "grad_output", "as many samples as `input`");
-  check_size(dy.size(1), w.rows, "grad_output", "out_features");
-}
 
 Tensor sddmm(const Tensor& grad_output, const Tensor& input, const Tensor& crow_indices,
              const Tensor& col_indices) {
@@ -63,16 +54,8 @@ Tensor spmm_transposed(const Tensor& grad_output, const Tensor& crow_indices,
     using I = decltype(index);
     const Activations<const X> from = activations<X>(dy);
     const Activations<X> to = mutable_activations<X>(output);
-    const CsrView<T, I> view = w.view<T, I>();
-    if (!order) return check_contents(multiply_transposed(from, view, to), w);
-
-    const ColumnOrder<I> by_column = order->view<I>();
-    const Scratch<T> reordered(w.nnz);
-    bool in_range = parallel_pieces(w.nnz, w.nnz, [&](int64_t begin, int64_t end) {
-      return gather(view, by_column, {begin, end}, reordered.get());
-    });
-    const T* no_bias = nullptr;
-    in_range &= multiply(from, transposed<T, I>(view, by_column, reordered.get()), no_bias, to);
+    const bool in_range =
+        input_gradient(from, w.view<T, I>(), order ? order->view<I>() : no_order<I>, to);
     check_contents(in_range, w, order);
   });
   return output;

@@ -144,6 +144,15 @@ inline std::optional<Order> checked_order(const Matrix& w,
   return order;
 }
 
+// The order by columns where there is none.
+template <class I>
+constexpr ColumnOrder<I> no_order{nullptr, nullptr, nullptr};
+
+inline void check_grad_output(const Tensor& dy, const Tensor& x, const Matrix& w) {
+  check_size(dy.size(0), x.size(0), "grad_output", "as many samples as `input`");
+  check_size(dy.size(1), w.rows, "grad_output", "out_features");
+}
+
 // Raises the defect that a kernel has flagged.
 inline void check_contents(bool in_range, const Matrix& w, const std::optional<Order>& order = {}) {
   if (!in_range) refuse_contents(w, order ? &*order : nullptr);

@@ -48,27 +48,36 @@ bool parallel_items(int64_t items, int64_t workers, const F& f) {
   return in_range.load();
 }
 
-// Returns the boundaries of `shares` parts of the rows, each with about as many nonzeros and rows:
+// Returns the boundaries of `shares` parts of some rows, each with about as many nonzeros and rows:
 // part i is rows [result[i], result[i + 1]). Safe for any content of w.crow.
 // Cost: O(shares log rows).
 template <class T, class I>
-std::vector<int64_t> split_rows(const CsrView<T, I>& w, int64_t shares) {
-  std::vector<int64_t> bounds{0};
-  const auto total = static_cast<uint64_t>(w.nnz) + static_cast<uint64_t>(w.rows);
+std::vector<int64_t> split_rows(const CsrView<T, I>& w, int64_t shares, Range rows) {
+  const auto before = [&](int64_t row) {  // nonzeros and rows before this one
+    return static_cast<uint64_t>(w.crow[row]) + static_cast<uint64_t>(row);
+  };
+  std::vector<int64_t> bounds{rows.begin};
+  const uint64_t start = before(rows.begin), total = before(rows.end) - start;
   for (int64_t i = 1; i < shares; ++i) {
-    const auto target = static_cast<uint64_t>(static_cast<double>(total) * i / shares);
-    int64_t low = bounds.back(), high = w.rows;
+    const auto target = start + static_cast<uint64_t>(static_cast<double>(total) * i / shares);
+    int64_t low = bounds.back(), high = rows.end;
     while (low < high) {
       const int64_t middle = low + (high - low) / 2;
-      if (static_cast<uint64_t>(w.crow[middle]) + static_cast<uint64_t>(middle) < target)
+      if (before(middle) < target)
         low = middle + 1;
       else
         high = middle;
     }
     bounds.push_back(low);
   }
-  bounds.push_back(w.rows);
+  bounds.push_back(rows.end);
   return bounds;
+}
+
+// The same for all rows.
+template <class T, class I>
+std::vector<int64_t> split_rows(const CsrView<T, I>& w, int64_t shares) {
+  return split_rows(w, shares, {0, w.rows});
 }
 
 inline int64_t available_threads() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../kernels/compiled.h"
+#include "../kernels/gather.h"
 #include "tiles.h"
 
 namespace tts {
@@ -59,6 +60,21 @@ bool multiply_transposed(const Activations<const X>& dy, const CsrView<T, I>& w,
       return true;
     });
   }
+  return in_range;
+}
+
+// dx = dy W, by the order by columns where it has been derived. Returns whether all indices were in
+// range. Throws std::bad_alloc.
+template <class X, class T, class I>
+bool input_gradient(const Activations<const X>& dy, const CsrView<T, I>& w,
+                    const ColumnOrder<I>& order, const Activations<X>& dx) {
+  if (!order.ccol) return multiply_transposed(dy, w, dx);
+  const Scratch<T> reordered(w.nnz);
+  bool in_range = parallel_pieces(w.nnz, w.nnz, [&](int64_t begin, int64_t end) {
+    return gather(w, order, {begin, end}, reordered.get());
+  });
+  const T* no_bias = nullptr;
+  in_range &= multiply(dy, transposed(w, order, reordered.get()), no_bias, dx);
   return in_range;
 }
 

@@ -18,30 +18,37 @@ from .sddmm import sddmm
 from .select import keep_largest, mark_smallest, mark_weakest
 from .spmm import spmm
 from .spmm_backward import LayerGradients, spmm_backward
+from .spmm_backward_update import OtherGradients, spmm_backward_adamw, spmm_backward_sgd
 from .spmm_packed import spmm_packed
 from .spmm_transposed import SCATTER_BATCH, spmm_transposed
 from .transpose import transpose
+from .updated_weights import hand_over, owner_of
 
 __all__ = [
     "SCATTER_BATCH",
     "Csr",
     "CsrParts",
     "LayerGradients",
+    "OtherGradients",
     "TransposedOrder",
     "column_sum",
     "compress",
     "empty_above",
     "empty_positions",
     "from_positions",
+    "hand_over",
     "keep_largest",
     "mark_smallest",
     "mark_weakest",
     "merge",
     "move",
+    "owner_of",
     "sample",
     "sddmm",
     "spmm",
     "spmm_backward",
+    "spmm_backward_adamw",
+    "spmm_backward_sgd",
     "spmm_packed",
     "spmm_transposed",
     "to_positions",

@@ -28,6 +28,7 @@ from .sddmm import sddmm
 from .spmm import spmm
 from .spmm_backward import spmm_backward
 from .spmm_transposed import spmm_transposed
+from .updated_weights import updater_of
 
 Operands = Sequence[Any]  # tensors; a bias may be None
 Gradients = tuple[Tensor | None, ...]
@@ -93,6 +94,12 @@ class _Linear(Rule):
         for_input, for_values, for_bias = wanted
         if for_values and not torch.is_grad_enabled() and not transforms_active():
             # Nothing differentiates this backward pass: one walk over the batch gives all three.
+            optimizer = updater_of(values)
+            if optimizer is not None:
+                others = optimizer.update_in_backward(
+                    topology, g, input, values, for_input=for_input, for_bias=for_bias
+                )
+                return others.grad_input, None, others.grad_bias
             return spmm_backward(topology, g, input, values, for_input=for_input, for_bias=for_bias)
         return (
             apply(ADJOINT, topology, g, values) if for_input else None,
