@@ -105,7 +105,7 @@ setup(
             libraries=["torch_cpu"],
             define_macros=[("TORCH_TARGET_VERSION", TORCH_FLOOR)],
             extra_compile_args=[
-                *("-std=c++17", "-fvisibility=hidden"),
+                *("-std=c++17", "-fvisibility=hidden", "-fno-math-errno"),
                 *(("-O1", "-g1", "-fno-omit-frame-pointer") if SANITIZERS else ("-O3", "-g0")),
                 *SANITIZERS,
                 *WARNINGS,

@@ -74,6 +74,8 @@ class Operator:
     portable: bool = False
     # The sizes of the results follow from the content of the arguments.
     data_dependent: bool = False
+    # Arguments that the operator changes; `compute` gives it copies, and returns them as well.
+    writes: frozenset[str] = frozenset()
     namespace: str = "torch_truly_sparse"
     # Makes the operator's memory hold 0xFF before the operator writes its results there, or not.
     poison: Callable[[bool], object] = registered.poison_results
@@ -88,9 +90,23 @@ class Operator:
         """The names of the arguments, from the schema."""
         return tuple(argument.name for argument in self.overload._schema.arguments)
 
-    def compute(self, *arguments: Any) -> tuple[Tensor, ...]:
+    def call(self, *arguments: Any) -> tuple[Tensor, ...]:
         """Call the registered operator; one result is a tuple of one."""
         return as_results(self.overload(*arguments))
+
+    def compute(self, *arguments: Any) -> tuple[Tensor, ...]:
+        """Return what the operator returns, and after it what it makes of what it writes."""
+        given, written = self.copied(arguments)
+        return (*self.call(*given), *written)
+
+    def copied(self, arguments: Sequence[Any]) -> tuple[list[Any], list[Tensor]]:
+        """Return the arguments with copies of those that are written, and these copies."""
+        given, written = list(arguments), []
+        for i, name in enumerate(self.names[: len(given)]):
+            if name in self.writes and isinstance(given[i], Tensor):
+                given[i] = given[i].clone()
+                written.append(given[i])
+        return given, written
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from packed_entries import PACKED
 from product_entries import PRODUCTS
 from selection_entries import SELECTIONS
 from topology_entries import TOPOLOGIES
+from update_entries import UPDATES
 
 OPERATORS: dict[str, Operator] = {
-    operator.name: operator for operator in [*PRODUCTS, *PACKED, *TOPOLOGIES, *SELECTIONS]
+    operator.name: operator
+    for operator in [*PRODUCTS, *UPDATES.values(), *PACKED, *TOPOLOGIES, *SELECTIONS]
 }
 
 # Operators that neither take nor return a tensor.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
@@ -84,6 +85,30 @@ def operands(w: dict[str, Any], batch: int, dtype: torch.dtype) -> dict[str, Any
         "in_features": in_features,
         "yes": True,
         "no": False,
+        "none": None,
+        "zero": 0.0,
+        **updates(len(w["values"]), sum_dtype(dtype)),
+    }
+
+
+def updates(nnz: int, dtype: torch.dtype) -> dict[str, Any]:
+    """State and settings of optimizers.
+
+    Weights go up the gradient (a negative learning rate): each new weight is then a sum in which
+    nothing is subtracted, whose error can be bounded.
+    """
+    return {
+        "buffer": normal(nnz, dtype=dtype, seed=3),
+        "mean": normal(nnz, dtype=dtype, seed=4),
+        "square": normal(nnz, dtype=dtype, seed=5).square() + 1,
+        "largest": normal(nnz, dtype=dtype, seed=6).square() + 1,
+        "rate": -0.1,
+        "momentum": 0.9,
+        "beta2": 0.999,
+        "share": 0.25,
+        "decay": 0.01,
+        "limit": 1e6,
+        "third": 3.0,
     }
 
 
@@ -94,10 +119,18 @@ FULL_NAMES = {
     "col": "col_indices",
     "ccol": "ccol_indices",
     "row": "row_indices",
+    "buffer": "momentum_buffer",
+    "mean": "exp_avg",
+    "square": "exp_avg_sq",
+    "largest": "max_exp_avg_sq",
+    "limit": "clip_value",
+    "third": "step",
 }
 
 # Each form of a call: the operands that stand for the arguments of the schema, in order.
 MATRIX = ("crow", "col", "values")
+SGD, MOVING = ("dy", "x", *MATRIX), ("rate", "momentum")
+ADAM, BETAS = (*SGD, "mean", "square"), ("rate", "momentum", "beta2")
 FORMS: dict[str, dict[str, tuple[str, ...]]] = {
     "spmm": {"": ("x", *MATRIX), "bias": ("x", *MATRIX, "bias")},
     "spmm_transposed": {
@@ -112,8 +145,39 @@ FORMS: dict[str, dict[str, tuple[str, ...]]] = {
         "for input, ordered": ("dy", "x", *MATRIX, "yes", "no", *ORDER),
         "for weights": ("dy", "x", *MATRIX, "no", "no"),
     },
+    "spmm_backward_sgd": {
+        "all": (*SGD, "buffer", "yes", "yes", *MOVING, "share", "decay", "no", "no", "limit", "no"),
+        "all, ordered": (
+            *(*SGD, "buffer", "yes", "yes", *MOVING, "share", "decay", "no", "no", "limit", "no"),
+            *ORDER,
+        ),
+        "no momentum": (
+            *(*SGD, "none", "no", "yes", "rate", "zero", "zero", "decay", "no", "no", "none", "no"),
+        ),
+        "Nesterov, ordered": (
+            *(*SGD, "buffer", "yes", "no", *MOVING, "zero", "decay", "yes", "no", "limit", "no"),
+            *ORDER,
+        ),
+        "first": (*SGD, "buffer", "no", "no", *MOVING, "share", "decay", "no", "no", "none", "yes"),
+    },
+    "spmm_backward_adamw": {
+        "all": (*ADAM, "none", "yes", "yes", *BETAS, "decay", "decay", "no", "limit", "third"),
+        "all, ordered": (
+            *(*ADAM, "largest", "yes", "yes", *BETAS, "decay", "decay", "no", "limit", "third"),
+            *ORDER,
+        ),
+        "for bias": (
+            *(*ADAM, "largest", "no", "yes", *BETAS, "decay", "decay", "no", "none", "third"),
+        ),
+        "for input, ordered": (
+            *(*ADAM, "none", "yes", "no", *BETAS, "decay", "decay", "no", "limit", "third"),
+            *ORDER,
+        ),
+        "for weights": (*ADAM, "none", "no", "no", *BETAS, "decay", "decay", "no", "none", "third"),
+    },
     "column_sum": {"": ("dy",)},
 }
+UPDATES = ("spmm_backward_sgd", "spmm_backward_adamw")
 
 
 def call(form: tuple[str, ...], given: dict[str, Any]) -> tuple[Any, ...]:
@@ -330,6 +394,18 @@ def misfits(operator: str) -> Iterator[IllFormed]:
             (given["bias"].double(), "must have dtype"),
             (given["bias"][None], r"must have 1 dimension\(s\), got 2"),
         ],
+        **{
+            name: [
+                (state[1:], f"must hold one number for each of the {nnz} `values`"),
+                (state[None], f"must hold one number for each of the {nnz} `values`"),
+                (state.double(), "must have dtype"),
+                (state.repeat_interleave(2)[::2], "must be contiguous"),
+            ]
+            for name, state in given.items()
+            if name in ("buffer", "mean", "square", "largest")
+        },
+        "limit": [(0.0, "must be greater than 0"), (math.nan, "must be greater than 0")],
+        "third": [(0.0, "must be at least 1"), (math.nan, "must be at least 1")],
         "in_features": [(-1, "must not be negative")],
         "ccol": [
             (given["ccol"][1:], r"must have size 5 \(in_features \+ 1\), got 4"),
@@ -347,10 +423,16 @@ def misfits(operator: str) -> Iterator[IllFormed]:
     }
     if operator == "spmm":
         changes["x"].append((given["x"].int(), "must be .*float32, .*float64"))
-    elif operator in ("sddmm", "spmm_backward"):
+    elif operator in ("sddmm", "spmm_backward", *UPDATES):
         changes["x"].append((given["x"].double(), "must have dtype"))
         changes["dy"].append((given["dy"][1:], "must have size 33 .*, got 32"))
-    kind, form = list(FORMS[operator].items())[-2 if operator == "spmm_backward" else -1]
+    of_backward = operator == "spmm_backward" or operator in UPDATES
+    kind, form = list(FORMS[operator].items())[1 if of_backward else -1]
+    if operator in UPDATES:
+        spread = given["values"].repeat_interleave(2)[::2]
+        changes["values"].append((spread, "must be contiguous"))
+        shared = {**given, "buffer": given["values"], "square": given["mean"]}
+        yield IllFormed("shared", call(form, shared), "must not share memory")
     for name in form:
         for wrong, text in changes.get(name, ()):
             if operator == "column_sum" and "out_features" in text:

@@ -74,6 +74,9 @@ class _UpdatesInBackward(Optimizer):
             _check_clip_value(param_group["clip_value"])
         self.defaults.setdefault("clip_value", self._clip_value)
         super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        # Few calls for many small parameters; the numbers are the same to rounding.
+        group["fused"] = all(p.is_cpu and p.is_floating_point() for p in group["params"]) or None
         self._take_over()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -214,7 +217,7 @@ def _named(parameter: Tensor) -> str:
 
 
 def _check_clip_value(clip_value: Any) -> None:
-    if as_float(clip_value, "clip_value") <= 0:
+    if not as_float(clip_value, "clip_value") > 0:
         raise ValueError(f"`clip_value` must be greater than 0, got {clip_value}")
 
 
@@ -264,9 +267,7 @@ class SGD(_UpdatesInBackward, torch.optim.SGD):
         if clip_value is not None:
             _check_clip_value(clip_value)
         self._clip_value = clip_value
-        super().__init__(
-            params, lr, momentum, dampening, weight_decay, nesterov, maximize=maximize
-        )
+        super().__init__(params, lr, momentum, dampening, weight_decay, nesterov, maximize=maximize)
 
     def _update(
         self,
@@ -347,7 +348,7 @@ class AdamW(_UpdatesInBackward, torch.optim.AdamW):
         for_bias: bool,
     ) -> OtherGradients:
         state = dict(self.state.get(values, {})) or {
-            "step": torch.tensor(0.0),
+            "step": torch.tensor(0.0, dtype=torch.float32),
             "exp_avg": torch.zeros_like(values),
             "exp_avg_sq": torch.zeros_like(values),
         }

@@ -223,11 +223,9 @@ struct Gradients {
 
     const bool beside = dx.data && !order.ccol && x.samples > 0 && x.samples <= W &&
                         scatter_beside<T>(w.columns, lanes());
-    if (dx.data && !beside) {
-      if (!input_gradient(dy, trusted.w, order, dx)) return false;
-    } else if (!columns_in_range()) {
-      return false;
-    }
+    // A scatter along the rows reads every column; whatever else comes first, they are checked.
+    if ((!dx.data || beside || order.ccol) && !columns_in_range()) return false;
+    if (dx.data && !beside && !input_gradient(dy, trusted.w, order, dx)) return false;
     if (beside) return trusted.scattered();
     trusted.dx.data = nullptr;
     if (x.samples == 0) return trusted.without_samples();

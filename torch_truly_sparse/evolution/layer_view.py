@@ -97,7 +97,8 @@ class LayerView:
         if gradient is None:
             raise ValueError(
                 f"layer {self.name!r} has no gradient: evolve after a backward pass and before "
-                "`zero_grad`"
+                "`zero_grad`, with an optimizer of torch.optim (those of tts.optim use a gradient "
+                "up within the backward pass)"
             )
         return self._entries(gradient.detach())
 

@@ -43,6 +43,12 @@ def _sddmm(
     return 2 * grad_output[0] * col_indices[0]
 
 
+@register_flop_formula([operators.spmm_backward_sgd, operators.spmm_backward_adamw])
+def _updating(grad_output: Size, input: Size, *rest: Any, out_shape: Any, **__: Any) -> int:
+    col_indices, for_input = rest[1], next(each for each in rest if isinstance(each, bool))
+    return 2 * int(grad_output[0]) * int(col_indices[0]) * (2 if for_input else 1)
+
+
 @register_flop_formula(operators.spmm_backward)
 def _backward(
     grad_output: Size,

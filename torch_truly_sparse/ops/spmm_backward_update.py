@@ -48,12 +48,21 @@ def spmm_backward_sgd(
     The gradient of the weights is used up part by part and never exists as a whole.
 
     Args:
-        topology, grad_output, input, for_input, for_bias: as for `spmm_backward`.
+        topology: as for `spmm_backward`.
+        grad_output: as for `spmm_backward`.
+        input: as for `spmm_backward`.
         values: (nnz,) nonzeros of W, contiguous; changed in place. `grad_input` is computed from
             what they were before.
         momentum_buffer: (nnz,) of the dtype of `values`, contiguous, changed in place; or None
             without momentum.
-        lr, momentum, dampening, weight_decay, nesterov, maximize: as for `torch.optim.SGD`.
+        for_input: as for `spmm_backward`.
+        for_bias: as for `spmm_backward`.
+        lr: learning rate, as for `torch.optim.SGD`.
+        momentum: as for `torch.optim.SGD`; read only with a buffer.
+        dampening: as for `torch.optim.SGD`.
+        weight_decay: as for `torch.optim.SGD`.
+        nesterov: as for `torch.optim.SGD`.
+        maximize: as for `torch.optim.SGD`.
         clip_value: each entry of the gradient is limited to [-clip_value, clip_value] before
             anything else; None for no limit.
         first: whether the buffer holds nothing yet: it is set to the gradient.
@@ -116,12 +125,24 @@ def spmm_backward_adamw(
     """Compute `spmm_backward`, and change the weights in place as `torch.optim.AdamW` would.
 
     Args:
-        exp_avg, exp_avg_sq, max_exp_avg_sq: (nnz,) of the dtype of `values`, contiguous, changed
-            in place; the last is None without AMSGrad.
-        lr, betas, eps, weight_decay, maximize: as for `torch.optim.AdamW`.
+        topology: as for `spmm_backward`.
+        grad_output: as for `spmm_backward`.
+        input: as for `spmm_backward`.
+        values: as for `spmm_backward_sgd`.
+        exp_avg: (nnz,) of the dtype of `values`, contiguous, changed in place.
+        exp_avg_sq: the same.
+        max_exp_avg_sq: the same, or None without AMSGrad.
+        for_input: as for `spmm_backward`.
+        for_bias: as for `spmm_backward`.
+        lr: learning rate, as for `torch.optim.AdamW`.
+        betas: as for `torch.optim.AdamW`.
+        eps: as for `torch.optim.AdamW`.
+        weight_decay: as for `torch.optim.AdamW`.
+        maximize: as for `torch.optim.AdamW`.
+        clip_value: as for `spmm_backward_sgd`.
         step: the number of this step, from 1.
 
-    Everything else is as for `spmm_backward_sgd`.
+    Results, errors and cost are those of `spmm_backward_sgd`.
     """
     parts = topology.parts
     grad_input, grad_bias = operators.spmm_backward_adamw(
