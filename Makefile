@@ -10,7 +10,7 @@ RACES := $(shell find tests/races -name '*.cpp' -o -name '*.h')
 # Our own code compiles without a warning (setup.py says why only here).
 export TORCH_TRULY_SPARSE_WERROR = 1
 
-.PHONY: demo test sanitize races newest lint types build torch-sparse clean
+.PHONY: demo test sanitize races newest aarch64 lint types build torch-sparse clean
 
 demo: build  ## Train on generated microarray-like data: truly sparse, dense, two-phase
 	$(BIN)/python examples/microarray.py
@@ -62,6 +62,20 @@ newest:  ## Run the tests with the newest torch of PyPI: downloads gigabytes
 	cd $(NEWEST) && .venv/bin/python -m pip install --quiet --no-build-isolation --editable '.[dev]'
 	cd $(NEWEST) && .venv/bin/python -c 'import torch; print("torch", torch.__version__)'
 	cd $(NEWEST) && .venv/bin/python -m pytest
+
+# Compiled, not run: docs/development.md says how the laws of the operators run under emulation. The
+# package ziglang is a Clang that brings the headers of other machines.
+AARCH64 = $(abspath $(BIN))/python -m ziglang c++ -target aarch64-linux-gnu.2.28 -std=c++17 -O2 -fwrapv \
+	-fPIC -fvisibility=hidden -fno-math-errno -Wall -Wextra -Wno-psabi -Werror \
+	-DTORCH_TARGET_VERSION=0x020A000000000000 \
+	$(foreach part,include include/torch/csrc/api/include,-isystem $(TORCH)/$(part))
+TORCH = $(shell $(BIN)/python -c 'import torch; print(*torch.__path__)')
+
+aarch64: build  ## Compile the operators for 64-bit Arm (NEON) with Clang: a minute
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt ziglang
+	mkdir -p build/aarch64
+	printf '%s\n' csrc/*/*.cpp | ZIG_GLOBAL_CACHE_DIR=build/zig ZIG_LOCAL_CACHE_DIR=build/zig \
+		xargs -P 2 -I FILE sh -c '$(AARCH64) -c FILE -o build/aarch64/$$(echo FILE | tr / _).o'
 
 lint: build  ## Check style
 	$(BIN)/ruff check .

@@ -1,13 +1,15 @@
-"""Train networks of a million neurons, and of fifty million, on an ordinary CPU.
+"""Train networks of a million neurons, and of a billion weights, on an ordinary CPU.
 
     python million_neurons.py                              # 12,317 neurons, some seconds
     python million_neurons.py --hidden 300000 --epochs 3   # 903,317 neurons
     python million_neurons.py --size fifty --epochs 2      # 50 million neurons, 250 million weights
+    python million_neurons.py --size billion --epochs 2    # a billion weights, 22 GiB
     python million_neurons.py lung.mat --hidden 30000      # your own samples
 
 The experiment of the SET papers: few samples of 3,312 features, three equal hidden layers, batches
 of 2, SGD with momentum, and after each epoch 30 % of the connections replaced (Mocanu et al. 2018;
-Liu et al. 2021). A dense network of 300,000 units a layer would hold 180 billion weights.
+Liu et al. 2021). A dense network of 300,000 units a layer would hold 180 billion weights. The weights
+are updated within the backward pass (`tts.optim.SGD`), so that no array of their gradient exists.
 
 It prints the seconds that training and evolution take per epoch and the memory that the network
 adds at its peak. What would not fit in memory is refused before it is built.

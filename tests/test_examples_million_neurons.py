@@ -57,6 +57,15 @@ def test_the_same_seed_gives_the_same_losses(finished: Path, tmp_path: Path) -> 
     assert first["accuracy"] == again["accuracy"]
 
 
+def test_who_updates_the_weights_makes_no_difference(finished: Path, tmp_path: Path) -> None:
+    path = tmp_path / "torch.json"
+    assert million_neurons.main([*SMALL, "--optimizer", "torch", "--json", str(path)]) == 0
+    first, other = (json.loads(each.read_text()) for each in (finished, path))
+    assert (first["settings"]["optimizer"], other["settings"]["optimizer"]) == ("tts", "torch")
+    losses = [[epoch["loss"] for epoch in each["outcome"]["epochs"]] for each in (first, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
 def test_the_markdown_comes_from_the_files(finished: Path, capsys) -> None:
     assert million_neurons.main(["--markdown", str(finished), str(finished)]) == 0
     head, rule, *rows = capsys.readouterr().out.splitlines()
@@ -141,6 +150,26 @@ def test_what_would_not_fit_is_refused_before_it_is_built(capsys) -> None:
     assert error.startswith("error: 300,000,003,317 neurons and ")
     assert f"need about {memory.bytes_needed(Settings(hidden=10**11)):,} bytes" in error
     assert "are available; lower --hidden" in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads memory from /proc")
+def test_a_billion_weights_fit_22_gibibytes_and_are_refused_in_less(monkeypatch, capsys) -> None:
+    billion = settings_of(parse("", ["--size", "billion", "--epochs", "2"]))
+    assert sum(layer.weights for layer in billion.layers() if not layer.is_dense) >= 10**9
+    needed = memory.bytes_needed(billion)
+    assert needed <= 22 * 2**30
+    assert memory.bytes_needed(replace(billion, optimizer="torch")) >= needed + 4 * 10**9
+    monkeypatch.setattr(memory, "bytes_available", lambda: needed - 1)
+    assert million_neurons.main(["--size", "billion", "--epochs", "2"]) == 2
+    assert f"need about {needed:,} bytes" in capsys.readouterr().err
+
+
+def test_the_billion_in_small_learns() -> None:
+    settings = replace(
+        settings_of(parse("", ["--size", "billion"])), hidden=500, inputs=400, epochs=3
+    )
+    outcome = training.run(settings, data.generate(settings), lambda _: None)
+    assert outcome.epochs[-1].loss < 0.5 * outcome.epochs[0].loss
 
 
 def test_memory_is_that_of_the_narrower_of_machine_and_container(tmp_path, monkeypatch) -> None:

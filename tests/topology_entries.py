@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,7 @@ from oracles import INDEX_DTYPES, MASKS, Matrix
 from product_entries import POINTERS_OUTSIDE, TOPOLOGY, damaged, large_matrix, rows_of
 from torch import Tensor
 
-from torch_truly_sparse.ops.compress import compress_reference
+from torch_truly_sparse.ops.compress import compress_again_reference, compress_reference
 from torch_truly_sparse.ops.merge import merge_reference
 from torch_truly_sparse.ops.move import move_reference
 from torch_truly_sparse.ops.positions import (
@@ -518,6 +519,42 @@ def ill_formed_draws() -> list[IllFormed]:
     ]
 
 
+def again(sample: Sample, known: str = "right") -> Sample:
+    """The same with row pointers: those of the topology, or others of the same number."""
+    indices, *shape = sample.arguments
+    row_pointers = compress_reference(indices, *shape)
+    if known == "those of another":
+        row_pointers = row_pointers.flip(0).sort().values // 2
+    elif known == "shifted":
+        row_pointers = row_pointers + 1
+    arguments = (indices, row_pointers, *shape)
+    return replace(sample, label=f"{sample.label}, {known}", arguments=arguments)
+
+
+@cache
+def to_compress_again() -> list[Sample]:
+    kinds = ["right", "those of another", "shifted"]
+    return [again(sample, kind) for sample in to_compress() for kind in kinds]
+
+
+def ill_formed_again() -> Iterator[IllFormed]:
+    """What `compress` refuses is refused where the row pointers are not known either."""
+    for each in ill_formed_topologies():
+        indices, out_features, in_features = each.arguments
+        if isinstance(out_features, int) and 0 <= out_features < 2**32:
+            known = torch.full((out_features + 1,), -1)
+            arguments = (indices, known, out_features, in_features)
+            yield replace(each, arguments=arguments)
+    indices = torch.tensor([[0, 1], [1, 0]])
+    for known, text in [
+        (torch.zeros(2, dtype=torch.int64), r"must have size 3 \(out_features \+ 1\), got 2"),
+        (torch.zeros(3, dtype=torch.int32), "must have dtype torch.int64"),
+        (torch.zeros(3, 1, dtype=torch.int64), r"must have 1 dimension\(s\), got 2"),
+    ]:
+        yield IllFormed(text, (indices, known, 2, 2), f"`row_pointers` {text}")
+    yield IllFormed("negative", (indices, torch.zeros(3).long(), -1, 2), "`out_features` must not")
+
+
 TOPOLOGIES = [
     Operator(
         "compress",
@@ -528,6 +565,16 @@ TOPOLOGIES = [
         split_from=SERIAL_VISITS,
         reference=compress_reference,
         oracle=compress_oracle,
+    ),
+    Operator(
+        "compress_again",
+        to_compress_again,
+        lambda: to_compress_again()[5::20],
+        lambda: list(ill_formed_again()),
+        large=lambda: [again(sample) for sample in large_to_compress()],
+        reference=compress_again_reference,
+        oracle=lambda indices, known, *shape: compress_oracle(indices, *shape),
+        arbitrary=frozenset({"row_pointers"}),
     ),
     Operator(
         "transpose",

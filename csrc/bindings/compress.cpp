@@ -1,4 +1,4 @@
-// Operator `compress`: checks a topology and derives its row pointers.
+// Operators `compress` and `compress_again`: check a topology and derive its row pointers.
 #include "../kernels/compress.h"
 
 #include <torch/csrc/stable/library.h>
@@ -32,7 +32,9 @@ std::string describe(const Verdict& verdict, const CooView<I>& w) {
   }
 }
 
-Tensor compress_indices(const Tensor& indices, int64_t out_features, int64_t in_features) {
+// Checks a topology and derives its row pointers, unless they are those in `known`.
+Tensor compress_unless_known(const Tensor& indices, const Tensor* known, int64_t out_features,
+                             int64_t in_features) {
   const Tensor contiguous = prepared_indices(indices);
   check_extent(out_features, "out_features");
   check_extent(in_features, "in_features");
@@ -41,6 +43,10 @@ Tensor compress_indices(const Tensor& indices, int64_t out_features, int64_t in_
   for_index_type(contiguous, "indices", [&](auto index) {
     using I = decltype(index);
     const CooView<I> w = coordinates<I>(contiguous, out_features, in_features);
+    if (known && begins_rows(w, data<int64_t>(*known))) {
+      std::copy_n(data<int64_t>(*known), out_features + 1, mutable_data<int64_t>(crow));
+      return;
+    }
     const Isa isa = active_isa();
     const bool valid = parallel_pieces(nnz, nnz, [&](int64_t begin, int64_t end) {
       return run<IsOrdered<I>>(isa, w, Range{begin, end});
@@ -56,14 +62,30 @@ Tensor compress_indices(const Tensor& indices, int64_t out_features, int64_t in_
   return crow;
 }
 
+Tensor compress_indices(const Tensor& indices, int64_t out_features, int64_t in_features) {
+  return compress_unless_known(indices, nullptr, out_features, in_features);
+}
+
+Tensor compress_again(const Tensor& indices, const Tensor& row_pointers, int64_t out_features,
+                      int64_t in_features) {
+  check_extent(out_features, "out_features");
+  const Tensor known = prepared(row_pointers, "row_pointers", 1, ScalarType::Long);
+  check_size(known.numel(), out_features + 1, "row_pointers", "out_features + 1");
+  return compress_unless_known(indices, &known, out_features, in_features);
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(torch_truly_sparse, m) {
   m.def("compress(Tensor indices, SymInt out_features, SymInt in_features) -> Tensor");
+  m.def(
+      "compress_again(Tensor indices, Tensor row_pointers, SymInt out_features, "
+      "SymInt in_features) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(torch_truly_sparse, CPU, m) {
   m.impl("compress", TORCH_BOX(&compress_indices));
+  m.impl("compress_again", TORCH_BOX(&compress_again));
 }
 
 }  // namespace tts

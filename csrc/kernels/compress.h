@@ -79,4 +79,17 @@ void compress(const CooView<I>& w, Range part, int64_t* crow) {
     while (r <= w.rows) crow[r++] = w.nnz;
 }
 
+// Whether crow (rows + 1) are the row pointers of a topology that is sorted: every row begins where
+// they say. Reads the coordinates only at the ends of rows. Cost: O(rows).
+template <class I>
+bool begins_rows(const CooView<I>& w, const int64_t* crow) {
+  if (crow[0] != 0 || crow[w.rows] != w.nnz) return false;
+  for (int64_t r = 0; r < w.rows; ++r) {
+    const int64_t begin = crow[r], end = crow[r + 1];
+    if (end < begin || end > w.nnz) return false;
+    if (begin < end && (w.row[begin] != r || w.row[end - 1] != r)) return false;
+  }
+  return true;
+}
+
 }  // namespace tts

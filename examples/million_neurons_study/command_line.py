@@ -9,7 +9,7 @@ from pathlib import Path
 
 from microarray_study.command_line import number, whole
 
-from million_neurons_study.settings import SIZES, Settings
+from million_neurons_study.settings import OPTIMIZERS, SIZES, Settings
 
 
 def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -33,6 +33,11 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
     add("--epochs", type=whole(1), help=f"(default: {default.epochs})")
     add("--lr", type=number(0), help="learning rate (default: 0.01, less above 3,000 units)")
     add("--fraction", type=number(0, 1), help=f"replaced an epoch (default: {default.fraction:g})")
+    add(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        help="tts updates weights within the backward pass, torch after it (default: tts)",
+    )
     add("--seed", type=whole(0), help=f"(default: {default.seed})")
     add("--threads", type=whole(1), help="(default: as torch chooses)")
     output = parser.add_argument_group("output")
@@ -47,7 +52,10 @@ def parse(description: str | None, arguments: Sequence[str] | None) -> argparse.
 
 def settings_of(options: argparse.Namespace) -> Settings:
     """Return the default settings with the named size, changed by what else is given."""
-    given = ("hidden", "hidden_layers", "inputs", "epsilon", "epochs", "fraction", "seed")
+    given = (
+        *("hidden", "hidden_layers", "inputs", "epsilon"),
+        *("epochs", "fraction", "optimizer", "seed"),
+    )
     said = {name: getattr(options, name) for name in given if getattr(options, name) is not None}
     if options.lr is not None:
         said["learning_rate"] = options.lr

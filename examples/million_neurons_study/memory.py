@@ -8,9 +8,9 @@ from microarray_study.errors import InputError
 
 from million_neurons_study.settings import Settings
 
-# Bytes for each weight in float32 through all of training: the weight, its gradient, its momentum,
-# and two indices of 4 bytes.
-SPARSE_WEIGHT = 20
+# Bytes for each weight in float32 through all of training: the weight, its momentum, and two
+# indices of 4 bytes; and its gradient, where there is an array of it.
+SPARSE_WEIGHT = {"tts": 16, "torch": 20}
 DENSE_WEIGHT = 12
 # An evolution takes more bytes: for each weight of all layers, the plan (counted: 5); for each
 # weight of the layer that changes, the next topology and the survivors (counted: 16).
@@ -39,7 +39,7 @@ def bytes_needed(settings: Settings) -> int:
     dense = [layer.weights for layer in layers if layer.is_dense]
     evolving = PLANNED * sum(sparse) + AT_WORK * max(sparse, default=0)
     return (
-        SPARSE_WEIGHT * sum(sparse)
+        SPARSE_WEIGHT[settings.optimizer] * sum(sparse)
         + DENSE_WEIGHT * sum(dense)
         + (evolving if settings.epochs > 1 else 0)
         + OUTPUT_UNIT * sum(settings.units)

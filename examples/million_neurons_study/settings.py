@@ -12,14 +12,26 @@ MOST_DENSE = 0.8
 
 # Named sizes. The first four are those of the SET code's experiment on a lung data set (Mocanu et
 # al. 2018 and Liu et al. 2021, "Sparse evolutionary deep learning with over one million artificial
-# neurons on commodity hardware"). The last has 50,065,542 neurons and 250,163,858 weights.
+# neurons on commodity hardware"). The others are ours: "fifty" has 50,065,542 neurons and
+# 250,163,858 weights, "billion" 10,065,541 neurons and 1,005,940,640 weights.
 SIZES: dict[str, dict[str, Any]] = {
     "3000": {"hidden": 3_000},
     "30000": {"hidden": 30_000},
     "300000": {"hidden": 300_000},
     "600000": {"hidden": 600_000},
     "fifty": {"hidden": 16_666_667, "inputs": 65_536, "epsilon": 2.5},
+    "billion": {
+        "hidden": 1_000_000,
+        "hidden_layers": 10,
+        "inputs": 65_536,
+        "epsilon": 52.5,
+        "init": "he_uniform",
+        "regrow_init": "zeros",
+    },
 }
+# Who updates the weights: tts.optim.SGD within the backward pass, without an array of their
+# gradient, or torch.optim.SGD(fused=True) after it.
+OPTIMIZERS = ("tts", "torch")
 
 
 @dataclass(frozen=True)
@@ -31,12 +43,17 @@ class Settings:
     inputs: int = 3_312
     classes: int = 5
     epsilon: float = 20.0  # Erdos-Renyi: a layer has epsilon * (inputs + outputs) connections
+    # Weights at the start and of new connections, N(0, 0.1^2) as in the SET code. Ten layers need a
+    # scale that keeps the size of the activations, and new connections that do not disturb it.
+    init: str = "set_normal"
+    regrow_init: str = "set_normal"
     fraction: float = 0.3  # of a layer's connections, replaced after every epoch but the last
     epochs: int = 5
     samples: int = 203  # generated ones; two thirds are trained on
     batch_size: int = 2
     learning_rate: float | None = None  # None: `rate` chooses
     momentum: float = 0.9
+    optimizer: str = "tts"  # one of OPTIMIZERS
     weight_decay: float = 2e-4
     test_fraction: float = 1 / 3
     seed: int = 0

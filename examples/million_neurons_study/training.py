@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from microarray_study.errors import RunError
@@ -16,8 +17,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import torch_truly_sparse as tts
 from million_neurons_study.settings import Layer, Settings
-
-INIT = "set_normal"  # N(0, 0.1^2), at the start and where connections grow, as in the SET code
 
 
 @dataclass(frozen=True)
@@ -52,20 +51,35 @@ def build_network(settings: Settings) -> nn.Sequential:
     generator = torch.Generator().manual_seed(settings.seed)
     layers: list[nn.Module] = []
     for layer in settings.layers():
-        layers += [build_layer(layer, generator), nn.ReLU(inplace=True)]
+        layers += [build_layer(layer, settings.init, generator), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers[:-1])
 
 
-def build_layer(layer: Layer, generator: torch.Generator) -> nn.Module:
+def build_layer(layer: Layer, init: str, generator: torch.Generator) -> nn.Module:
     """Build a layer; the distribution of its weights is the same, sparse or dense."""
     if not layer.is_dense:
         return tts.TrulySparseLinear(
-            layer.inputs, layer.outputs, nnz=layer.weights, init=INIT, generator=generator
+            layer.inputs, layer.outputs, nnz=layer.weights, init=init, generator=generator
         )
     dense: nn.Linear = nn.utils.skip_init(nn.Linear, layer.inputs, layer.outputs)
-    nn.init.normal_(dense.weight, std=0.1, generator=generator)
+    if init == "set_normal":
+        nn.init.normal_(dense.weight, std=0.1, generator=generator)
+    else:
+        nn.init.kaiming_uniform_(dense.weight, nonlinearity="relu", generator=generator)
     nn.init.zeros_(dense.bias)
     return dense
+
+
+def build_optimizer(network: nn.Module, settings: Settings) -> torch.optim.SGD:
+    """Build the optimizer: ours updates within the backward pass, torch's after it."""
+    chosen: dict[str, Any] = {
+        "lr": settings.rate,
+        "momentum": settings.momentum,
+        "weight_decay": settings.weight_decay,
+    }
+    if settings.optimizer == "tts":
+        return tts.optim.SGD(network.parameters(), **chosen)
+    return torch.optim.SGD(network.parameters(), **chosen, fused=True)
 
 
 def run(settings: Settings, parts: Parts, on_step: Callable[[float | None], None]) -> Outcome:
@@ -76,18 +90,12 @@ def run(settings: Settings, parts: Parts, on_step: Callable[[float | None], None
         network = build_network(settings)
         building_seconds = time.perf_counter() - started
         loader = batches(parts, settings)
-        optimizer = torch.optim.SGD(
-            network.parameters(),
-            lr=settings.rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        optimizer = build_optimizer(network, settings)
         evolution = tts.SparseEvolution(
             network,
             optimizer,
             prune=tts.rules.SignSplitMagnitude(),
-            regrow=tts.rules.RandomRegrow(INIT),
+            regrow=tts.rules.RandomRegrow(settings.regrow_init),
             fraction=settings.fraction,
             generator=torch.Generator().manual_seed(settings.seed),
         )
@@ -124,7 +132,7 @@ def warm_up(settings: Settings) -> None:
     Thread pools, autograd and kernels are some megabytes that belong to no network.
     """
     network = build_network(replace(settings, inputs=30, hidden=40, hidden_layers=2, epsilon=2.0))
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.0, momentum=0.9, fused=True)
+    optimizer = build_optimizer(network, settings)
     loss = F.cross_entropy(network(torch.zeros(2, 30)), torch.zeros(2, dtype=torch.int64))
     loss.backward()
     optimizer.step()
@@ -150,7 +158,7 @@ def train_epoch(
     network.train()
     total = 0.0
     for features, labels in loader:
-        optimizer.zero_grad(set_to_none=False)  # the gradient's memory is used again
+        optimizer.zero_grad(set_to_none=False)  # the memory of gradients is used again
         loss = F.cross_entropy(network(features), labels)
         loss.backward()
         optimizer.step()

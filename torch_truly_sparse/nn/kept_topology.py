@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .._torch_internals import has_content, transforms_active, version_of
+from ..ops import compress_again
 from ..topology import Shape, Topology, check_seal
 
 _SAMPLE = 64
@@ -68,14 +69,13 @@ class KeptTopology:
 
         Cost: O(1) where nothing changed; otherwise O(nnz + out_features + in_features).
 
-        Under `torch.func` and in an exported program nothing is kept, and the order by columns is
-        not derived. Compiled code notices another tensor and every adopted topology, but no edit in
+        Under `torch.func` and in an exported program nothing more is kept, and the order by columns
+        is not derived. Compiled code notices another tensor and every adopted topology, but no edit in
         place, because a graph cannot read the version of a tensor.
         """
         compiling = torch.compiler.is_compiling()
         if compiling and torch.compiler.is_exporting():
-            # The program must read the buffer, not what the buffer held at the export.
-            return Topology.from_indices(indices, self._shape)
+            return self._exported(indices)
         unchanged = self._topology is not None and indices is self._indices
         if unchanged and not compiling:
             unchanged = version_of(indices) == self._version
@@ -99,6 +99,18 @@ class KeptTopology:
             _ = topology.transposed  # derives and keeps it
             self._transposed = True
         return topology
+
+    def _exported(self, indices: Tensor) -> Topology:
+        """Return a topology whose row pointers an exported program finds in O(out_features).
+
+        The program must read the buffer, not what the buffer held at the export: the row pointers
+        of now, which become a constant of the program, are compared with it at each call.
+        """
+        known = self._topology
+        if known is None:
+            return Topology.from_indices(indices, self._shape)
+        row_pointers = compress_again(indices, known.parts.row_pointers, self._shape)
+        return Topology(indices, self._shape, row_pointers)
 
     def checked(self, indices: Tensor, seal: Tensor) -> Topology:
         """Return the topology of a buffer and its seal, checked anew, and keep nothing.

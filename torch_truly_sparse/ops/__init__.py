@@ -7,7 +7,7 @@ internal: users reach the operators through layers, `torch_truly_sparse.function
 
 from . import flops as _flops  # noqa: F401  (registers what the products cost)
 from .column_sum import column_sum
-from .compress import compress
+from .compress import compress, compress_again
 from .csr import Csr, CsrParts, TransposedOrder
 from .empty_above import empty_above
 from .merge import merge
@@ -33,6 +33,7 @@ __all__ = [
     "TransposedOrder",
     "column_sum",
     "compress",
+    "compress_again",
     "empty_above",
     "empty_positions",
     "from_positions",

@@ -58,3 +58,40 @@ def compress_reference(indices: Tensor, out_features: int, in_features: int) -> 
             raise ValueError("`indices` must be sorted by output unit, then input unit, and unique")
     counts = torch.bincount(rows, minlength=out_features)
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def compress_again(indices: Tensor, row_pointers: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return the row pointers of a topology, which are known already unless it has changed.
+
+    Args:
+        indices: (2, nnz) as for `compress`.
+        row_pointers: (out_features + 1,) int64, what `compress` returned for these indices, or for
+            others.
+        shape: (out_features, in_features).
+
+    Returns:
+        (out_features + 1,) int64 row pointers of `indices`, new memory.
+
+    Raises:
+        ValueError: a size does not fit; or `row_pointers` are not those of `indices`, and these
+            are not a topology. Where they are, nothing but the ends of the rows is looked at.
+
+    Cost: O(out_features) where they are those of `indices`, otherwise that of `compress`.
+    """
+    output: Tensor = operators.compress_again(indices, row_pointers, *shape)
+    return output
+
+
+@fake("compress_again")
+def _compress_again_fake(
+    indices: Tensor, row_pointers: Tensor, out_features: int, in_features: int
+) -> Tensor:
+    return indices.new_empty((out_features + 1,), dtype=torch.int64)
+
+
+@plain_torch("compress_again")
+def compress_again_reference(
+    indices: Tensor, row_pointers: Tensor, out_features: int, in_features: int
+) -> Tensor:
+    """Compute `compress_again` in plain torch, on any device."""
+    return compress_reference(indices, out_features, in_features)
