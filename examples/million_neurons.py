@@ -8,8 +8,9 @@
 
 The experiment of the SET papers: few samples of 3,312 features, three equal hidden layers, batches
 of 2, SGD with momentum, and after each epoch 30 % of the connections replaced (Mocanu et al. 2018;
-Liu et al. 2021). A dense network of 300,000 units a layer would hold 180 billion weights. The weights
-are updated within the backward pass (`tts.optim.SGD`), so that no array of their gradient exists.
+Liu et al. 2021). A dense network of 300,000 units a layer would hold 180 billion weights. The
+weights are updated within the backward pass (`tts.optim.SGD`), so that no array of their gradient
+exists.
 
 It prints the seconds that training and evolution take per epoch and the memory that the network
 adds at its peak. What would not fit in memory is refused before it is built.

@@ -70,8 +70,8 @@ class KeptTopology:
         Cost: O(1) where nothing changed; otherwise O(nnz + out_features + in_features).
 
         Under `torch.func` and in an exported program nothing more is kept, and the order by columns
-        is not derived. Compiled code notices another tensor and every adopted topology, but no edit in
-        place, because a graph cannot read the version of a tensor.
+        is not derived. Compiled code notices another tensor and every adopted topology, but no edit
+        in place, because a graph cannot read the version of a tensor.
         """
         compiling = torch.compiler.is_compiling()
         if compiling and torch.compiler.is_exporting():
