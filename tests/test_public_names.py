@@ -13,12 +13,14 @@ import pytest
 
 import torch_truly_sparse as tts
 from torch_truly_sparse import estimators
+from torch_truly_sparse.integrations import lightning
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = tts.__name__
 MODULES = {
     PACKAGE: tts,
     f"{PACKAGE}.estimators": estimators,  # imported by those who have scikit-learn
+    f"{PACKAGE}.integrations.lightning": lightning,  # by those who have Lightning
     **{f"{PACKAGE}.{n}": m for n in tts.__all__ if isinstance(m := getattr(tts, n), ModuleType)},
 }
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("*/README.md")])
@@ -64,10 +66,12 @@ def private_paths(text: str) -> Iterator[str]:
     """Yield the dotted names (`tts.rules.RandomRegrow`) that lead to nothing public."""
     for match in _PATH.finditer(text):
         thing: object = tts
-        for name in match[1][1:].split("."):
-            if thing is tts and f"{PACKAGE}.{name}" in MODULES:
-                thing = MODULES[f"{PACKAGE}.{name}"]  # public, though the face does not import it
-                continue
+        names = match[1][1:].split(".")
+        for length in range(len(names), 0, -1):  # a module that the face does not import
+            if module := MODULES.get(".".join([PACKAGE, *names[:length]])):
+                thing, names = module, names[length:]
+                break
+        for name in names:
             if isinstance(thing, ModuleType):
                 if name not in public_names(thing):
                     yield match[0]
