@@ -38,7 +38,7 @@ ROOMS = {
 # What users need not install beside torch, a room may not import at its top.
 INSTALLED = {"torch", "numpy", *sys.stdlib_module_names}
 # A room that says in an extra what it needs: importing the package does not import it.
-EXTRAS = {"estimators": {"sklearn", "scipy"}, "integrations": {"lightning"}}
+EXTRAS = {"estimators": {"sklearn", "scipy"}, "integrations": {"lightning", "skorch"}}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 each_module = pytest.mark.parametrize(
