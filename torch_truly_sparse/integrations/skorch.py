@@ -98,7 +98,7 @@ class EvolutionCallback(Callback):  # type: ignore[misc]
             raise ValueError(
                 f'`every` must be "epoch" or a number of optimizer steps, got {self.every!r}'
             )
-        every = steps if self.every == "epoch" else as_int(self.every, "every", least=1)
+        every = steps if isinstance(self.every, str) else as_int(self.every, "every", least=1)
         given = {"every": every, **(self.settings or {})}
         if self.seed is not None:
             given["generator"] = torch.Generator().manual_seed(as_int(self.seed, "seed"))
