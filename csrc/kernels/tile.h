@@ -98,8 +98,9 @@ TTS_INLINE void write_rows(const T* sums, int64_t count, Activations<Y> y, int64
   using V = typename Lanes<T, L, Bytes>::V;
   int64_t g = 0;
   if constexpr (W >= 4) {
-    for (; g + W <= count; g += W) {
-      for (int first = 0; first < y.samples; first += W) {
+    const int64_t last = count / W * W;
+    for (int first = 0; first < y.samples; first += W) {
+      for (g = 0; g < last; g += W) {
         V block[W];
         for (int i = 0; i < W; ++i) block[i] = load<V>(sums + (g + i) * L + first);
         transpose_block<W / 2>(block);
