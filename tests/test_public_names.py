@@ -13,7 +13,7 @@ import pytest
 
 import torch_truly_sparse as tts
 from torch_truly_sparse import estimators
-from torch_truly_sparse.integrations import lightning, skorch
+from torch_truly_sparse.integrations import lightning, skorch, transformers
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = tts.__name__
@@ -22,6 +22,7 @@ MODULES = {
     f"{PACKAGE}.estimators": estimators,  # imported by those who have scikit-learn
     f"{PACKAGE}.integrations.lightning": lightning,  # by those who have Lightning
     f"{PACKAGE}.integrations.skorch": skorch,
+    f"{PACKAGE}.integrations.transformers": transformers,
     **{f"{PACKAGE}.{n}": m for n in tts.__all__ if isinstance(m := getattr(tts, n), ModuleType)},
 }
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("*/README.md")])

@@ -32,13 +32,16 @@ ROOMS = {
     "interop": {"topology", "nn"},
     "distributed": {"evolution", "nn", "ops", "topology", "_wrappers"},
     "checkpoint": {"_wrappers"},
-    "integrations": {"distributed", "evolution", "nn", "optim"},
+    "integrations": {"convert", "distributed", "evolution", "nn", "optim"},
     "estimators": {"evolution", "functional", "nn", "rules", "topology"},
 }
 # What users need not install beside torch, a room may not import at its top.
 INSTALLED = {"torch", "numpy", *sys.stdlib_module_names}
 # A room that says in an extra what it needs: importing the package does not import it.
-EXTRAS = {"estimators": {"sklearn", "scipy"}, "integrations": {"lightning", "skorch"}}
+EXTRAS = {
+    "estimators": {"sklearn", "scipy"},
+    "integrations": {"lightning", "skorch", "transformers"},
+}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 each_module = pytest.mark.parametrize(

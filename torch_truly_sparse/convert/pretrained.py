@@ -30,6 +30,15 @@ def unguard_saving(model: nn.Module) -> None:
     model.__dict__.pop("save_pretrained", None)
 
 
+def mark_sparse(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state with an empty `weight` for each sparse layer of a model."""
+    state = dict(state_dict)
+    for name, module in model.named_modules():
+        if isinstance(module, TrulySparseLinear):
+            state[f"{name}.weight" if name else "weight"] = torch.empty(0)
+    return state
+
+
 class GuardedSave:
     """`save_pretrained` of a converted model."""
 
@@ -40,9 +49,8 @@ class GuardedSave:
         self, *arguments: Any, state_dict: Mapping[str, Tensor] | None = None, **options: Any
     ) -> Any:
         """Save as the model's class does, and mark the layers that are sparse."""
-        state = dict(self.model.state_dict() if state_dict is None else state_dict)
-        for name, module in self.model.named_modules():
-            if isinstance(module, TrulySparseLinear):
-                state[f"{name}.weight" if name else "weight"] = torch.empty(0)
+        state = mark_sparse(
+            self.model, self.model.state_dict() if state_dict is None else state_dict
+        )
         save = type(self.model).save_pretrained
         return save(self.model, *arguments, state_dict=state, **options)
