@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -27,8 +27,8 @@ try:
         TrainingArguments,
     )
     from transformers.pytorch_utils import Conv1D
-    from transformers.quantizers import HfQuantizer
     from transformers.quantizers.auto import register_quantization_config, register_quantizer
+    from transformers.quantizers.base import HfQuantizer
     from transformers.utils.quantization_config import QuantizationConfigMixin
 except ImportError as error:
     raise ImportError(
@@ -40,6 +40,7 @@ __all__ = ["EvolutionCallback", "SparsityConfig", "record_sparsity", "sparsify"]
 
 METHOD = "truly_sparse"
 EVOLUTION = "evolution.pt"
+INITIALIZED = "_is_hf_initialized"  # the attribute by which transformers knows what it has loaded
 
 
 def sparsify(model: PreTrainedModel, *, inplace: bool = False, **settings: Any) -> PreTrainedModel:
@@ -86,7 +87,7 @@ def sparsify(model: PreTrainedModel, *, inplace: bool = False, **settings: Any) 
     for name, module in originals.items():  # those that stay dense stay as they were
         if not isinstance(sparse.get_submodule(name), TrulySparseLinear):
             sparse.set_submodule(name, module)
-    return record_sparsity(sparse)
+    return record_sparsity(cast(PreTrainedModel, sparse))
 
 
 def record_sparsity(model: PreTrainedModel) -> PreTrainedModel:
@@ -116,13 +117,13 @@ def record_sparsity(model: PreTrainedModel) -> PreTrainedModel:
     if present is not None and not isinstance(present, SparsityConfig):
         raise ValueError("`model` is quantized: its configuration cannot record sparse layers, too")
     model.config.quantization_config = config = SparsityConfig(layers)
-    model.hf_quantizer = _SparseLoader(config)
+    model.__dict__["hf_quantizer"] = _SparseLoader(config)
     return model
 
 
 def _linear(module: nn.Module) -> nn.Linear:
     """Return the linear layer that a `Conv1D` is; its weight is the other way round."""
-    weight, bias = module.weight, module.bias
+    weight, bias = module.get_parameter("weight"), module.get_parameter("bias")
     in_features, out_features = weight.shape
     linear: nn.Linear = nn.utils.skip_init(
         nn.Linear, in_features, out_features, device=weight.device, dtype=weight.dtype
@@ -144,25 +145,26 @@ class SparsityConfig(QuantizationConfigMixin):
     """
 
     def __init__(self, layers: Mapping[str, int] | None = None, **_: Any) -> None:
-        self.quant_method = METHOD
+        self.quant_method = METHOD  # type: ignore[assignment]
         self.layers = dict(layers or {})
 
 
 @register_quantizer(METHOD)
-class _SparseLoader(HfQuantizer):  # type: ignore[misc]
+class _SparseLoader(HfQuantizer):
     """Puts sparse layers into a model on `meta`, before `from_pretrained` reads the weights."""
 
     def _process_model_before_weight_loading(
         self, model: PreTrainedModel, **_: Any
     ) -> PreTrainedModel:
-        self._names = []
-        for saved, nnz in self.quantization_config.layers.items():
+        self._names: list[str] = []
+        config = cast(SparsityConfig, self.quantization_config)
+        for saved, nnz in config.layers.items():
             name = _name_in(model, saved)
             if name is None:
                 continue
             layer = _sparse_like(model.get_submodule(name), nnz)
             layer.__class__ = _Loading
-            layer._is_hf_initialized = True  # or its weights would be drawn anew
+            layer.__dict__[INITIALIZED] = True  # or its weights would be drawn anew
             model.set_submodule(name, layer)
             self._names.append(name)
         return model
@@ -171,12 +173,12 @@ class _SparseLoader(HfQuantizer):  # type: ignore[misc]
         self, model: PreTrainedModel, **_: Any
     ) -> PreTrainedModel:
         for name in self._names:
-            layer = model.get_submodule(name)
+            layer = cast(TrulySparseLinear, model.get_submodule(name))
             layer.__class__ = TrulySparseLinear
             if layer.values.is_meta or layer.indices.is_meta:
                 raise ValueError(f"the file holds no topology for the sparse layer {name!r}")
             _ = layer.topology  # checks it
-            del layer._is_hf_initialized
+            del layer.__dict__[INITIALIZED]
         return record_sparsity(model)
 
     def get_state_dict_and_metadata(
@@ -208,7 +210,7 @@ class _Loading(TrulySparseLinear):
     def weight(self) -> torch.Tensor:
         """Stands for weights that need no drawing."""
         held = torch.empty(0)
-        held._is_hf_initialized = True  # type: ignore[attr-defined]
+        setattr(held, INITIALIZED, True)
         return held
 
 
@@ -237,21 +239,29 @@ def _name_in(model: PreTrainedModel, saved: str) -> str | None:
 
 
 def _sparse_like(dense: nn.Module, nnz: int) -> TrulySparseLinear:
-    if isinstance(dense, Conv1D):
-        in_features, out_features = dense.weight.shape
-    else:
-        in_features, out_features = dense.in_features, dense.out_features
+    """Return a sparse layer on `meta` of the sizes of a dense one.
+
+    Raises:
+        ValueError: it is no linear layer.
+    """
+    if not isinstance(dense, nn.Linear | Conv1D):
+        raise ValueError(
+            "the configuration says that a layer is sparse, and in the model it is a "
+            f"{type(dense).__name__}: load it with the class that saved it"
+        )
+    weight = dense.get_parameter("weight")
+    shape = weight.shape if isinstance(dense, nn.Linear) else weight.shape[::-1]
     return TrulySparseLinear(
-        in_features,
-        out_features,
+        shape[1],
+        shape[0],
         dense.bias is not None,
         nnz=nnz,
         device="meta",
-        dtype=torch.float64 if dense.weight.dtype == torch.float64 else torch.float32,
+        dtype=torch.float64 if weight.dtype == torch.float64 else torch.float32,
     )
 
 
-class EvolutionCallback(TrainerCallback):  # type: ignore[misc]
+class EvolutionCallback(TrainerCallback):
     """Evolves the sparse layers of a model while `Trainer.train` trains it.
 
     The evolution is made when training begins. Its state is written into every checkpoint folder
@@ -341,4 +351,4 @@ class EvolutionCallback(TrainerCallback):  # type: ignore[misc]
 
 
 def _folder(args: TrainingArguments, state: TrainerState) -> Path:
-    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
+    return Path(args.output_dir or ".") / f"checkpoint-{state.global_step}"
