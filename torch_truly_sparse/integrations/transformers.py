@@ -177,7 +177,7 @@ class _SparseLoader(HfQuantizer):
             layer.__class__ = TrulySparseLinear
             if layer.values.is_meta or layer.indices.is_meta:
                 raise ValueError(f"the file holds no topology for the sparse layer {name!r}")
-            _ = layer.topology  # checks it
+            layer.topology  # noqa: B018 (checks it)
             del layer.__dict__[INITIALIZED]
         return record_sparsity(model)
 
