@@ -172,7 +172,7 @@ def test_gradients_are_clipped_by_value(kind: str, maximize: bool) -> None:
     optimizer = getattr(torch.optim, kind)(theirs.parameters(), lr=0.1, maximize=maximize)
     ours = network()
     clipping = getattr(tts.optim, kind)(
-        ours.parameters(), lr=0.1, maximize=maximize, clip_value=limit
+        ours.parameters(), lr=0.1, maximize=maximize, clip_value=torch.tensor(limit)
     )
     for data in batches(ours, 8, 4):
         optimizer.zero_grad()
@@ -351,6 +351,16 @@ def test_growth_by_gradient_gets_its_gradient(method: Any) -> None:
     assert_alike(theirs, ours)
     if method is tts.RigL:
         assert updated == {True, False}  # only the steps that growth looks at have a gradient
+
+
+@needs_gloo
+def test_one_process_of_a_group_trains_as_usual(tmp_path: Path) -> None:
+    (trained,) = on_ranks(train_on_ranks, 1, tmp_path)
+    model, optimizer = twins("SGD", lr=0.1, momentum=0.9)[0]
+    for data in batches(model, 8, 3):
+        step(model, optimizer, data)
+    for p, q in zip(model.parameters(), trained, strict=True):
+        torch.testing.assert_close(q, p.detach())
 
 
 @needs_gloo
@@ -556,6 +566,19 @@ def test_spoiled_indices_are_refused_and_change_nothing() -> None:
 
 
 # States
+
+
+def test_a_loaded_state_begins_a_step() -> None:
+    model = network()
+    optimizer = tts.optim.SGD(model.parameters())
+    saved = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    (loss_of(model) + model[0].values.abs().sum()).backward()
+    with pytest.raises(RuntimeError, match="another gradient"):
+        optimizer.step()
+    model.load_state_dict(saved[0])
+    optimizer.load_state_dict(saved[1])
+    step(model, optimizer, batches(model, 4, 1)[0])
+    assert model[0].values.grad is None
 
 
 @each_kind

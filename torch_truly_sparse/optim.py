@@ -24,7 +24,7 @@ weight less memory (SGD with momentum, float32).
 
 Where something needs the gradient itself, it is made as usual and `step()` applies it: while growth
 by gradient (RigL) looks at a layer, where a hook is on the weights, in compiled models, under
-activation checkpointing, and where several processes average it. `torch.autograd.grad` updates
+activation checkpointing, and where `torch.distributed` is at work. `torch.autograd.grad` updates
 nothing.
 """
 
@@ -85,6 +85,7 @@ class _UpdatesInBackward(Optimizer):
         for group in self.param_groups:
             group.setdefault("clip_value", None)  # saved by the optimizer of torch
         self._take_over()
+        self._moved.clear()  # a loaded state begins a step
 
     def _take_over(self) -> None:
         """Own the parameters of all groups, and look at each step."""
@@ -124,8 +125,9 @@ class _UpdatesInBackward(Optimizer):
         if values.grad is not None:
             raise RuntimeError(
                 f"{_named(values)} hold a gradient from before this backward pass, which an update "
-                f"would leave out: call `zero_grad()` before `backward()`; to accumulate "
-                f"gradients, train with torch.optim.{type(self).__name__}"
+                f"would leave out: call `zero_grad()`, with `set_to_none=True`, before "
+                f"`backward()`; to accumulate gradients, train with "
+                f"torch.optim.{type(self).__name__}"
             )
         others = self._update(
             self._group_of[id(values)], topology, grad_output, input, values, for_input, for_bias
@@ -180,8 +182,9 @@ class _UpdatesInBackward(Optimizer):
                         "`values`): the update lacks it. Give `weight_decay=` to the optimizer, "
                         f"or train with torch.optim.{type(self).__name__}"
                     )
-                if group["clip_value"] is not None:
-                    parameter.grad.clamp_(-group["clip_value"], group["clip_value"])
+                limit = _limit_of(group)
+                if limit is not None:
+                    parameter.grad.clamp_(-limit, limit)
 
     def _finish_step(self) -> None:
         """Begin the next step."""
@@ -219,6 +222,10 @@ def _named(parameter: Tensor) -> str:
 def _check_clip_value(clip_value: Any) -> None:
     if not as_float(clip_value, "clip_value") > 0:
         raise ValueError(f"`clip_value` must be greater than 0, got {clip_value}")
+
+
+def _limit_of(group: dict[str, Any]) -> float | None:
+    return None if group["clip_value"] is None else float(group["clip_value"])
 
 
 class SGD(_UpdatesInBackward, torch.optim.SGD):
@@ -296,7 +303,7 @@ class SGD(_UpdatesInBackward, torch.optim.SGD):
             weight_decay=float(group["weight_decay"]),
             nesterov=bool(group["nesterov"]),
             maximize=bool(group["maximize"]),
-            clip_value=group["clip_value"],
+            clip_value=_limit_of(group),
             first=held is None,
         )
         if momentum:
@@ -370,7 +377,7 @@ class AdamW(_UpdatesInBackward, torch.optim.AdamW):
             eps=float(group["eps"]),
             weight_decay=float(group["weight_decay"]),
             maximize=bool(group["maximize"]),
-            clip_value=group["clip_value"],
+            clip_value=_limit_of(group),
             step=float(state["step"]) + 1,
         )
         state["step"] += 1

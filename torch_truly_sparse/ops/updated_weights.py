@@ -60,7 +60,7 @@ def updater_of(values: Tensor) -> UpdatesInBackward | None:
     """Return the optimizer that is to update these weights in the backward pass that runs now.
 
     There is none, and the gradient is made as usual, where something else needs the gradient: a
-    hook on the weights, `torch.autograd.grad`, several processes that average it; or where the
+    hook on the weights, `torch.autograd.grad`, `torch.distributed` to average it; or where the
     backward pass does not see the parameter itself: in a compiled graph, or where activations are
     computed again or kept elsewhere (checkpointing, `save_on_cpu`).
 
@@ -71,7 +71,5 @@ def updater_of(values: Tensor) -> UpdatesInBackward | None:
     owner = owner_of(values)
     if owner is None or has_gradient_hooks(values) or not gradient_arrives(values):
         return None
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return owner if distributed.get_world_size() == 1 else None
-    return owner
+    distributed = torch.distributed  # its wrappers wait for every gradient, even of one process
+    return None if distributed.is_available() and distributed.is_initialized() else owner
