@@ -486,7 +486,7 @@ def test_a_gradient_from_before_is_refused() -> None:
     optimizer = tts.optim.SGD(model.parameters())
     model[0].values.grad = torch.zeros_like(model[0].values)
     before = model[0].values.clone()
-    with pytest.raises(RuntimeError, match=r"call `zero_grad\(\)` before"):
+    with pytest.raises(RuntimeError, match=r"call `zero_grad\(\)`, with `set_to_none=True`"):
         loss_of(model).backward()
     assert torch.equal(model[0].values, before)
     optimizer.zero_grad()
