@@ -8,7 +8,17 @@ import pytest
 import torch
 from small_benchmarks import ALIGNED, INSTANT, SMALL, results_of
 
-from benchmarks import evolution, inference, layer, products, small_layer, small_network, threads
+import torch_truly_sparse as tts
+from benchmarks import (
+    both,
+    evolution,
+    inference,
+    layer,
+    products,
+    small_layer,
+    small_network,
+    threads,
+)
 from benchmarks import report as report_module
 from benchmarks.command_line import main
 from benchmarks.competitors import OURS
@@ -77,6 +87,22 @@ def test_tiny_layers_run():
     rows = small_layer.time_shape(Shape(8, 8, 1, 0.5), INSTANT, 0)
     assert len(rows) == 4
     assert "8x8x1@0.5" in small_layer.report(results_of("small_layer", rows))
+
+
+@pytest.mark.skipif(tts.active_isa() not in ("avx2", "avx512"), reason="needs AVX2")
+def test_a_benchmark_runs_with_the_instruction_set_that_its_file_names(tmp_path, capfd):
+    assert both.main(["small_layer", "--isa", "avx2", "--quick", "--folder", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "small_layer_avx2.json").read_text())
+    assert record["machine"]["instruction_set"] == "avx2"
+    assert "64x64x1@0.1" in (tmp_path / "small_layer_avx2.md").read_text()
+    with pytest.raises(SystemExit):
+        both.main(["nothing"])
+    assert "no benchmark 'nothing'" in capfd.readouterr().err
+
+
+def test_a_failed_run_is_counted(tmp_path, monkeypatch):
+    monkeypatch.setitem(both.ENVIRONMENTS, "avx2", {"TORCH_TRULY_SPARSE_ISA": "none"})
+    assert both.main(["small_layer", "--isa", "avx2", "--quick", "--folder", str(tmp_path)]) == 1
 
 
 def test_a_small_network_runs():
