@@ -50,6 +50,51 @@ def test_current_backward_tells_backward_passes_apart():
 
 
 @pytest.mark.parametrize(
+    ("run", "arrives"),
+    [
+        (lambda y, x, leaf: y.backward(), True),
+        (lambda y, x, leaf: y.backward(inputs=[leaf]), True),
+        (lambda y, x, leaf: y.backward(inputs=[x]), False),
+        (lambda y, x, leaf: torch.autograd.grad(y, x), False),
+        (lambda y, x, leaf: torch.autograd.grad(y, leaf), False),
+        (lambda y, x, leaf: torch.autograd.grad(y, [x, leaf]), False),
+    ],
+)
+def test_a_backward_pass_says_whether_a_gradient_arrives_in_a_leaf(run, arrives):
+    seen = []
+
+    class Probe(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, leaf):
+            ctx.save_for_backward(leaf)
+            return (x * leaf).sum()
+
+        @staticmethod
+        def backward(ctx, g):
+            (saved,) = ctx.saved_tensors
+            seen.append((saved is leaf, internals.gradient_arrives(saved)))
+            return g.expand(3), g.expand(3)
+
+    x, leaf = torch.ones(3, requires_grad=True), nn.Parameter(torch.ones(3))
+    run(Probe.apply(x, leaf), x, leaf)
+    assert seen == [(True, arrives)]  # a saved leaf is given back as the same object
+    assert (leaf.grad is not None) == arrives
+
+
+def test_hooks_on_gradients_are_seen():
+    leaf = nn.Parameter(torch.ones(3))
+    assert not internals.has_gradient_hooks(leaf)
+    hook = leaf.register_hook(lambda g: g)
+    assert internals.has_gradient_hooks(leaf)
+    hook.remove()
+    assert not internals.has_gradient_hooks(leaf)
+    hook = leaf.register_post_accumulate_grad_hook(lambda p: None)
+    assert internals.has_gradient_hooks(leaf)
+    hook.remove()
+    assert not internals.has_gradient_hooks(leaf)
+
+
+@pytest.mark.parametrize(
     "transform",
     [
         lambda f, x: torch.func.vmap(f)(x),
