@@ -7,6 +7,6 @@ of the package, the rules in `torch_truly_sparse.rules`, the schedules in
 """
 
 from .optimizer_state import register_optimizer
-from .record import EvolutionRecord, LayerRecord
+from .record import EvolutionRecord, LayerChange, LayerRecord
 
-__all__ = ["EvolutionRecord", "LayerRecord", "register_optimizer"]
+__all__ = ["EvolutionRecord", "LayerChange", "LayerRecord", "register_optimizer"]

@@ -18,7 +18,7 @@ from .layer_view import LayerView
 from .optimizer_state import fresh_entry, group_of, positional_state
 from .prune import PruneRule
 from .ranks import Alone
-from .record import LayerRecord
+from .record import LayerChange, LayerRecord
 from .regrow import RegrowRule
 from .shrink import ShrinkRule
 
@@ -88,6 +88,11 @@ class LayerStep:
                 moved.clear()  # `apply`, too, moves one after the other
         if self.change is not None and not changes_size:
             self.moved.extend(moved)
+
+    @torch.no_grad()
+    def positions(self) -> LayerChange:
+        """Return where connections go and come; to be asked before the plan is applied."""
+        return LayerChange(self.layer.topology.positions()[self.dropped], self.regrown.clone())
 
     def _change(self) -> TopologyChange:
         return self.change or self.layer.topology.replace(self.dropped, self.regrown)

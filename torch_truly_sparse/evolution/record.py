@@ -5,9 +5,24 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
+
+
+class LayerChange(NamedTuple):
+    """The connections that one evolution took from a layer and gave to it.
+
+    A connection may have gone and come back at the same position.
+
+    Attributes:
+        dropped: (pruned,) int64 positions (`out * in_features + in`), increasing.
+        grown: (regrown,) int64 positions, increasing.
+    """
+
+    dropped: Tensor
+    grown: Tensor
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from .._arguments import as_float, as_int, as_scale, check_generator
 from .._torch_internals import not_compiled
@@ -21,11 +23,13 @@ from .model_layers import find_layers, output_layer
 from .optimizer_state import check_supported, group_of, inner_optimizer
 from .prune import PruneRule, prune_rule
 from .ranks import Alone, check_alone, ranks_of
-from .record import EvolutionRecord, pack, unpack
+from .record import EvolutionRecord, LayerChange, pack, unpack
 from .redistribution import Redistribution, redistribution, share_out
 from .regrow import RegrowRule, regrow_rule
 from .seen_states import SeenStates
 from .shrink import ShrinkRule, shrink_rule
+
+EvolutionHook = Callable[[EvolutionRecord, Mapping[str, LayerChange]], object]
 
 KEEP_UP_TO = 1 << 20
 """Up to so many connections in all layers, plans keep what they compute: some 30 MB."""
@@ -139,18 +143,20 @@ class SparseEvolution:
                 layer.check_resizable()
         self._check_alone()
         self._removed = False
+        self._hooks: OrderedDict[int, EvolutionHook] = OrderedDict()
         self._states = SeenStates()
         self._put_hook()
         self._arm_if_due()
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name != "_hook"}
+        state = {n: value for n, value in self.__dict__.items() if n not in ("_hook", "_hooks")}
         return {**state, "captured": self._captures.state_dict()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Put the hook on the optimizer that was copied or pickled together with the evolution."""
         captured = state.pop("captured")
         self.__dict__.update(state)
+        self._hooks = OrderedDict()
         self._states = SeenStates()
         self._put_hook()
         if self._removed:
@@ -182,12 +188,47 @@ class SparseEvolution:
         finally:
             self._captures.release()
         self._ranks.all_succeed(lambda: [plan.rehearse() for plan in plans])
+        changes = {plan.name: plan.positions() for plan in plans} if self._hooks else {}
         layers = apply_all(plans)
         self._states.see(self._optimizer, self._layers)
         self._ranks.check_same(self._layers)
         record = EvolutionRecord(self.steps, fraction, layers)
         self.history.append(record)
+        for hook in tuple(self._hooks.values()):
+            hook(record, changes)
         return record
+
+    def register_hook(self, hook: EvolutionHook) -> RemovableHandle:
+        """Call a function after each evolution, with what has gone and come.
+
+        Args:
+            hook: called as `hook(record, changes)`, where `record` is the new entry of `history`
+                and `changes` maps the name of each layer to a `tts.evolution.LayerChange`. All
+                layers have changed then; an error of the hook comes out of the optimizer's step,
+                or of `step`.
+
+        Returns:
+            A handle whose `remove()` takes the hook off. Copies, pickles and saved states of the
+            evolution have no hooks.
+
+        Cost: O(nnz) time and memory for the layer at work, and 8 bytes for each connection that
+        goes or comes.
+
+        Example:
+            >>> from torch_truly_sparse import TrulySparseLinear
+            >>> layer = TrulySparseLinear(20, 30, density=0.1)
+            >>> evolution = SparseEvolution(layer, torch.optim.SGD(layer.parameters(), lr=0.1))
+            >>> grown = []
+            >>> handle = evolution.register_hook(lambda record, changes: grown.append(changes))
+            >>> _ = evolution.step()
+            >>> grown[0][""].grown.shape
+            torch.Size([18])
+        """
+        if not callable(hook):
+            raise TypeError(f"`hook` must be callable, got {type(hook).__name__}")
+        handle = RemovableHandle(self._hooks)
+        self._hooks[handle.id] = hook
+        return handle
 
     def arm(self) -> None:
         """Capture from now on what growth by gradient reads at the next `step()`.
