@@ -19,6 +19,7 @@ from lightning.pytorch import callbacks
 from torch.utils.data import DataLoader, TensorDataset
 import torch_truly_sparse as tts
 from torch_truly_sparse.integrations.lightning import EvolutionCallback
+from torch_truly_sparse.integrations.logger import SparsityLogger
 
 torch.set_num_threads(1)
 g = torch.Generator().manual_seed(0)
@@ -107,8 +108,11 @@ assert [r.step for r in callback.evolution.history] == [r.step for r in evolutio
 def test_accumulated_batches_count_once(tmp_path):
     run(
         """
-module, callback = Module(), EvolutionCallback(tts.SET, generator=seeded())
+written = set()
+logger = SparsityLogger(lambda name, value, step: written.add(step))
+module, callback = Module(), EvolutionCallback(tts.SET, generator=seeded(), logger=logger)
 trainer(callback, accumulate_grad_batches=2).fit(module, data)
+assert written == {record.step for record in callback.evolution.history}
 assert callback.evolution.every == 4
 assert callback.evolution.steps == 16
 assert len(callback.evolution.history) == 3

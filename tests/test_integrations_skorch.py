@@ -20,6 +20,7 @@ import torch_truly_sparse as tts
 
 skorch = pytest.importorskip("skorch")
 
+from torch_truly_sparse.integrations.logger import SparsityLogger  # noqa: E402
 from torch_truly_sparse.integrations.skorch import EvolutionCallback  # noqa: E402
 
 X = np.random.default_rng(0).normal(size=(80, 30)).astype("float32")
@@ -136,6 +137,13 @@ def test_a_second_fit_evolves_its_own_module() -> None:
     assert second is not first
     assert len(second.history) == len(first.history) == 3
     same(trained, net().fit(X, Y))
+
+
+def test_a_logger_is_told_of_each_evolution() -> None:
+    written: list[tuple[str, int]] = []
+    logger = SparsityLogger(lambda name, value, step: written.append((name, step)))
+    net(EvolutionCallback(tts.SET, seed=2, logger=logger)).fit(X, Y)
+    assert [s for n, s in written if n == "sparsity/layers.0/density"] == [6, 11, 16]
 
 
 def test_clones_are_unfitted_and_train_alike() -> None:

@@ -15,6 +15,7 @@ import torch_truly_sparse as tts
 
 transformers = pytest.importorskip("transformers")
 
+from torch_truly_sparse.integrations.logger import SparsityLogger  # noqa: E402
 from torch_truly_sparse.integrations.transformers import (  # noqa: E402
     EvolutionCallback,
     record_sparsity,
@@ -202,10 +203,12 @@ def test_a_resumed_training_equals_one_that_never_stopped(method: Any, tmp_path:
 def test_a_loaded_model_trains_on(tmp_path: Path) -> None:
     sparse_bert().save_pretrained(tmp_path / "saved")
     model = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "saved")
-    callback = evolving(tts.SET, "epoch")
+    written: list[int] = []
+    logger = SparsityLogger(lambda name, value, step: written.append(step))
+    callback = EvolutionCallback(tts.SET, every="epoch", logger=logger)
     trainer(model, tmp_path, callback, gradient_accumulation_steps=2).train()
     assert callback.evolution.every == 4  # 7 batches, accumulated in pairs
-    assert len(callback.evolution.history) == 2
+    assert set(written) == {record.step for record in callback.evolution.history} == {5, 9}
 
 
 def test_a_checkpoint_without_the_evolution_is_refused(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ import pytest
 
 import torch_truly_sparse as tts
 from torch_truly_sparse import estimators
-from torch_truly_sparse.integrations import lightning, skorch, transformers
+from torch_truly_sparse.integrations import lightning, logger, skorch, transformers
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = tts.__name__
 MODULES = {
     PACKAGE: tts,
     f"{PACKAGE}.estimators": estimators,  # imported by those who have scikit-learn
+    f"{PACKAGE}.integrations.logger": logger,
     f"{PACKAGE}.integrations.lightning": lightning,  # by those who have Lightning
     f"{PACKAGE}.integrations.skorch": skorch,
     f"{PACKAGE}.integrations.transformers": transformers,

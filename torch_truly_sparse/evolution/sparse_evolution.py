@@ -316,6 +316,11 @@ class SparseEvolution:
         """The layers that evolve, in the order of the model."""
         return tuple(self._layers.values())
 
+    @property
+    def named_layers(self) -> dict[str, SparseLayer]:
+        """The layers that evolve, by their names in the model."""
+        return dict(self._layers)
+
     def follows(self, optimizer: Optimizer) -> bool:
         """Whether the hook is on this optimizer."""
         return self._optimizer is optimizer

@@ -15,6 +15,7 @@ from .._arguments import as_int
 from ..distributed import prepare
 from ..evolution.sparse_evolution import SparseEvolution
 from ..optim import SGD, AdamW
+from .logger import SparsityLogger
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -51,6 +52,7 @@ class EvolutionCallback(Callback):
             function that takes a module, an optimizer and the settings and returns an evolution.
         every: optimizer steps between evolutions, or `"epoch"` for as many as an epoch has.
         optimizer: the number of the optimizer among those that `configure_optimizers` returns.
+        logger: a `SparsityLogger` of `torch_truly_sparse.integrations.logger`, or None.
         settings: for `method`. `total_steps`, where the method asks for it and it is not given, is
             the number of optimizer steps of the fit.
 
@@ -77,6 +79,7 @@ class EvolutionCallback(Callback):
         *,
         every: int | str = "epoch",
         optimizer: int = 0,
+        logger: SparsityLogger | None = None,
         **settings: Any,
     ) -> None:
         if not callable(method):
@@ -87,6 +90,7 @@ class EvolutionCallback(Callback):
         self._method = method
         self._every = every if every == "epoch" else as_int(_number(every), "every", least=1)
         self._optimizer = as_int(optimizer, "optimizer", least=0)
+        self._logger = logger
         self._settings = settings
         self.evolution: SparseEvolution | None = None
         self._saved: list[dict[str, Any]] | None = None
@@ -122,6 +126,8 @@ class EvolutionCallback(Callback):
             )
         self._end()
         self.evolution = self._made(trainer, pl_module, optimizer)
+        if self._logger is not None and trainer.is_global_zero:
+            self._logger.attach(self.evolution)
         if self._saved is not None:
             self.evolution.load_state_dict(_own(self._saved, trainer))
             self._saved = None

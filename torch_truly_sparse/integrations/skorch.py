@@ -11,6 +11,7 @@ from torch import nn
 
 from .._arguments import as_int
 from ..evolution.sparse_evolution import SparseEvolution
+from .logger import SparsityLogger
 
 try:
     from skorch import NeuralNet
@@ -41,6 +42,7 @@ class EvolutionCallback(Callback):  # type: ignore[misc]
             that of `max_epochs` epochs.
         module: attribute of the net that holds the module.
         optimizer: attribute of the net that holds the optimizer.
+        logger: a `SparsityLogger` of `torch_truly_sparse.integrations.logger`, or None.
 
     Attributes:
         evolution_: the evolution of the present or last fit, or None.
@@ -62,6 +64,7 @@ class EvolutionCallback(Callback):  # type: ignore[misc]
         settings: Mapping[str, Any] | None = None,
         module: str = "module_",
         optimizer: str = "optimizer_",
+        logger: SparsityLogger | None = None,
     ) -> None:
         self.method = method
         self.every = every
@@ -69,6 +72,7 @@ class EvolutionCallback(Callback):  # type: ignore[misc]
         self.settings = settings
         self.module = module
         self.optimizer = optimizer
+        self.logger = logger
 
     def initialize(self) -> EvolutionCallback:
         """Forget what belongs to a module that was there before."""
@@ -88,6 +92,8 @@ class EvolutionCallback(Callback):  # type: ignore[misc]
         module: nn.Module = getattr(net, self.module)
         steps = len(net.get_iterator(dataset_train, training=True))
         self.evolution_ = self.method(module, optimizer, **self._given(net, steps))
+        if self.logger is not None:
+            self.logger.attach(self.evolution_)
         if self.saved_ is not None:
             self.evolution_.load_state_dict(self.saved_)
             self.saved_ = None

@@ -17,6 +17,7 @@ from ..convert import sparsify as sparsify_linear
 from ..convert.pretrained import mark_sparse
 from ..evolution.sparse_evolution import SparseEvolution
 from ..nn import TrulySparseLinear
+from .logger import SparsityLogger
 
 try:
     from transformers import (
@@ -272,6 +273,7 @@ class EvolutionCallback(TrainerCallback):
         method: `tts.SparseEvolution`, `tts.SET`, `tts.RigL`, `tts.MEST`, `tts.SparseMomentum`, or a
             function that takes a model, an optimizer and the settings and returns an evolution.
         every: optimizer steps between evolutions, or `"epoch"` for as many as an epoch has.
+        logger: a `SparsityLogger` of `torch_truly_sparse.integrations.logger`, or None.
         settings: for `method`. `total_steps`, where the method asks for it and it is not given, is
             the number of optimizer steps of the training.
 
@@ -293,6 +295,7 @@ class EvolutionCallback(TrainerCallback):
         method: Callable[..., SparseEvolution] = SparseEvolution,
         *,
         every: int | str = "epoch",
+        logger: SparsityLogger | None = None,
         **settings: Any,
     ) -> None:
         if isinstance(every, str) and every != "epoch":
@@ -301,6 +304,7 @@ class EvolutionCallback(TrainerCallback):
             )
         self._method = method
         self._every = every if isinstance(every, str) else as_int(every, "every", least=1)
+        self._logger = logger
         self._settings = settings
         self.evolution: SparseEvolution | None = None
 
@@ -319,6 +323,8 @@ class EvolutionCallback(TrainerCallback):
             settings.setdefault("total_steps", state.max_steps)
         self._end()
         self.evolution = self._method(given["model"], given["optimizer"], **settings)
+        if self._logger is not None and state.is_world_process_zero:
+            self._logger.attach(self.evolution)
         if state.global_step:
             path = _folder(args, state) / EVOLUTION
             if not path.exists():
