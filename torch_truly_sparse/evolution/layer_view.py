@@ -40,6 +40,7 @@ class LayerView:
         Traceback (most recent call last):
             ...
         ValueError: layer 'head' has no gradient: evolve after a backward pass and before `zero_grad`
+        The optimizers of tts.optim use gradients up within the backward pass: with this rule, train with one of torch.optim
     """  # noqa: E501
 
     name: str
@@ -97,8 +98,8 @@ class LayerView:
         if gradient is None:
             raise ValueError(
                 f"layer {self.name!r} has no gradient: evolve after a backward pass and before "
-                "`zero_grad`, with an optimizer of torch.optim (those of tts.optim use a gradient "
-                "up within the backward pass)"
+                "`zero_grad`\nThe optimizers of tts.optim use gradients up within the backward pass: "
+                "with this rule, train with one of torch.optim"
             )
         return self._entries(gradient.detach())
 
