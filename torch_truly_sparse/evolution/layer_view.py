@@ -98,8 +98,8 @@ class LayerView:
         if gradient is None:
             raise ValueError(
                 f"layer {self.name!r} has no gradient: evolve after a backward pass and before "
-                "`zero_grad`\nThe optimizers of tts.optim use gradients up within the backward pass: "
-                "with this rule, train with one of torch.optim"
+                "`zero_grad`\nThe optimizers of tts.optim use gradients up within the backward "
+                "pass: with this rule, train with one of torch.optim"
             )
         return self._entries(gradient.detach())
 
