@@ -10,7 +10,7 @@ RACES := $(shell find tests/races -name '*.cpp' -o -name '*.h')
 # Our own code compiles without a warning (setup.py says why only here).
 export TORCH_TRULY_SPARSE_WERROR = 1
 
-.PHONY: demo test sanitize races newest aarch64 lint types build torch-sparse clean
+.PHONY: demo test sanitize races newest aarch64 wheel wheel-test lint types build torch-sparse clean
 
 demo: build  ## Train on generated microarray-like data: truly sparse, dense, two-phase
 	$(BIN)/python examples/microarray.py
@@ -74,8 +74,31 @@ TORCH = $(shell $(BIN)/python -c 'import torch; print(*torch.__path__)')
 aarch64: build  ## Compile the operators for 64-bit Arm (NEON) with Clang: a minute
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt ziglang
 	mkdir -p build/aarch64
-	printf '%s\n' csrc/*/*.cpp | ZIG_GLOBAL_CACHE_DIR=build/zig ZIG_LOCAL_CACHE_DIR=build/zig \
+	printf '%s\n' csrc/bindings/*.cpp csrc/kernels/*.cpp | ZIG_GLOBAL_CACHE_DIR=build/zig ZIG_LOCAL_CACHE_DIR=build/zig \
 		xargs -P 2 -I FILE sh -c '$(AARCH64) -c FILE -o build/aarch64/$$(echo FILE | tr / _).o'
+
+# The wheel is made of the source distribution, so that this one is known to build. Its operators are
+# compiled for the C and C++ libraries of 2018 (csrc/manylinux); auditwheel reads from the file which
+# Linux it can be loaded on, and must find glibc 2.28 or an older one.
+wheel: build  ## Make dist/: a wheel that needs no compiler, and the source distribution
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt auditwheel build twine
+	rm -rf dist
+	TORCH_TRULY_SPARSE_MANYLINUX=1 $(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/auditwheel show dist/*.whl | tr '\n' ' ' | \
+		grep -oE 'constrains the platform tag to "manylinux_2_(1[0-9]|2[0-8])_[a-z0-9_]+"'
+	$(BIN)/twine check --strict dist/*
+
+# In a copy of the tree that has the wheel's package in the place of its own, without a compiler.
+# Inductor and AOTInductor compile: their tests skip there.
+INSTALLED := build/wheel
+WHEEL_TESTS ?= tests torch_truly_sparse
+wheel-test: wheel  ## Run the tests with the wheel that `make wheel` made, without a compiler
+	rm -rf $(INSTALLED)
+	mkdir -p $(INSTALLED)
+	git ls-files -z | grep -zv ^torch_truly_sparse/ | xargs -0 cp --parents -t $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --no-deps --target $(INSTALLED) dist/*.whl
+	cd $(INSTALLED) && PATH=$(abspath $(BIN)) CC=false CXX=false $(abspath $(BIN))/python -m pytest \
+		-p no:cacheprovider $(WHEEL_TESTS)
 
 lint: build  ## Check style
 	$(BIN)/ruff check .

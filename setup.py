@@ -42,6 +42,16 @@ SANITIZERS = []
 if os.environ.get("TORCH_TRULY_SPARSE_SANITIZE") == "1":
     SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
+# Set by `make wheel`: the library loads on every Linux since 2018 (glibc 2.28), see csrc/manylinux.
+MANYLINUX = os.environ.get("TORCH_TRULY_SPARSE_MANYLINUX") == "1"
+OLD_LIBRARIES = Path("csrc/manylinux")
+
+
+def sources() -> list[str]:
+    """List the files to compile."""
+    files = (path for path in Path("csrc").rglob("*.cpp"))
+    return sorted(str(path) for path in files if MANYLINUX or path.parent != OLD_LIBRARIES)
+
 
 def cores() -> int:
     """Give the number of files that are compiled side by side."""
@@ -92,14 +102,17 @@ class PlatformWheel(bdist_wheel):
 
     def get_tag(self) -> tuple[str, str, str]:
         """Give the Python, ABI and platform tags."""
-        return ("py3", "none", super().get_tag()[2])
+        platform_tag = super().get_tag()[2]
+        if MANYLINUX:
+            platform_tag = platform_tag.replace("linux_", "manylinux_2_28_", 1)
+        return ("py3", "none", platform_tag)
 
 
 setup(
     ext_modules=[
         Extension(
             LIBRARY,
-            sources=sorted(str(path) for path in Path("csrc").rglob("*.cpp")),
+            sources=sources(),
             depends=sorted(str(path) for path in Path("csrc").rglob("*.h")),
             library_dirs=library_paths(),
             libraries=["torch_cpu"],
@@ -109,10 +122,14 @@ setup(
                 *(("-O1", "-g1", "-fno-omit-frame-pointer") if SANITIZERS else ("-O3", "-g0")),
                 *SANITIZERS,
                 *WARNINGS,
+                *(("-include", str(OLD_LIBRARIES / "old_libc.h")) if MANYLINUX else ()),
                 # As system headers, torch's own warnings stay silent.
                 *(f"-isystem{folder}" for folder in include_paths()),
             ],
-            extra_link_args=SANITIZERS,
+            extra_link_args=[
+                *SANITIZERS,
+                *((f"-Wl,--version-script={OLD_LIBRARIES / 'hidden.map'}",) if MANYLINUX else ()),
+            ],
             language="c++",
         )
     ],

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import torch_truly_sparse as tts
-from torch_truly_sparse import estimators
+from torch_truly_sparse import estimators, plots
 from torch_truly_sparse.integrations import lightning, logger, skorch, transformers
 
 ROOT = Path(__file__).parent.parent
@@ -20,6 +20,7 @@ PACKAGE = tts.__name__
 MODULES = {
     PACKAGE: tts,
     f"{PACKAGE}.estimators": estimators,  # imported by those who have scikit-learn
+    f"{PACKAGE}.plots": plots,  # by those who have matplotlib
     f"{PACKAGE}.integrations.logger": logger,
     f"{PACKAGE}.integrations.lightning": lightning,  # by those who have Lightning
     f"{PACKAGE}.integrations.skorch": skorch,
@@ -61,8 +62,11 @@ def private_imports(source: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
             module = MODULES.get(str(node.module))
             for alias in node.names:
-                if module is None or alias.name not in public_names(module):
-                    yield f"{node.module}.{alias.name}"
+                name = f"{node.module}.{alias.name}"
+                if name not in MODULES and (
+                    module is None or alias.name not in public_names(module)
+                ):
+                    yield name
 
 
 def private_paths(text: str) -> Iterator[str]:

@@ -33,6 +33,7 @@ ROOMS = {
     "distributed": {"evolution", "nn", "ops", "topology", "_wrappers"},
     "checkpoint": {"_wrappers"},
     "integrations": {"convert", "distributed", "evolution", "nn", "optim"},
+    "plots": {"convert", "evolution", "nn"},
     "estimators": {"evolution", "functional", "nn", "rules", "topology"},
 }
 # What users need not install beside torch, a room may not import at its top.
@@ -41,6 +42,7 @@ INSTALLED = {"torch", "numpy", *sys.stdlib_module_names}
 EXTRAS = {
     "estimators": {"sklearn", "scipy"},
     "integrations": {"lightning", "skorch", "transformers"},
+    "plots": {"matplotlib"},
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -24,6 +24,11 @@ class LayerChange(NamedTuple):
     dropped: Tensor
     grown: Tensor
 
+    @property
+    def returned(self) -> int:
+        """How many connections went and came back at the same position."""
+        return int(torch.isin(self.grown, self.dropped).sum())
+
 
 @dataclass(frozen=True)
 class LayerRecord:

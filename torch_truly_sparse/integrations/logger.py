@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
@@ -80,11 +79,10 @@ class SparsityLogger:
         topology = layer.topology
         fan_in, fan_out = topology.fan_in(), topology.fan_out()
         replaced = change.grown.shape[0]
-        returned = int(torch.isin(change.grown, change.dropped).sum())
         figures = {
             "density": topology.density,
             "turnover": replaced / max(topology.nnz, 1),
-            "returned": returned / max(replaced, 1),
+            "returned": change.returned / max(replaced, 1),
             "fan_in_max": _largest(fan_in),
             "fan_out_max": _largest(fan_out),
             "isolated_inputs": float((fan_out == 0).sum()),
