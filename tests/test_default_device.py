@@ -57,7 +57,9 @@ def test_a_model_of_shapes_where_shapes_are_the_default(distribution):
     assert model(torch.randn(3, 9)).isfinite().all()
 
 
-@pytest.mark.parametrize("regrow", ["random", "gradient", "candidate_gradient", "momentum"])
+@pytest.mark.parametrize(
+    "regrow", ["random", "gradient", "candidate_gradient", "cannistraci_hebb", "momentum"]
+)
 def test_training_and_evolution(regrow):
     model, x = tts.sparsify(dense(), density=0.3), torch.randn(20, 9)
     average = tts.nn.AveragedModel(model)

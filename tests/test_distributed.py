@@ -33,12 +33,13 @@ RULES: dict[str, dict[str, Any]] = {
     "default generator": {"generator": None},
     "rigl": {"prune": "magnitude", "regrow": "gradient"},
     "candidates": {"prune": "random", "regrow": "candidate_gradient"},
+    "paths": {"regrow": "cannistraci_hebb"},
     "momentum": {"prune": "magnitude_gradient", "regrow": tts.rules.MomentumRegrow(0.9, 2)},
 }
 
 EVERY = list(product(OPTIMIZERS, RULES))
 # On four ranks, where each costs twice as much, each rule once.
-CASES = {2: EVERY, 4: list(zip(["sgd", "adam", "adam", "sgd", "adam"], RULES, strict=True))}
+CASES = {2: EVERY, 4: list(zip(["sgd", "adam", "adam", "sgd", "sgd", "adam"], RULES, strict=True))}
 
 
 def network(

@@ -33,7 +33,7 @@ OPTIMIZERS = {
     "adagrad": lambda parameters: torch.optim.Adagrad(parameters, lr=0.05),
 }
 PRUNES = ["sign_split", "magnitude", "random", "magnitude_gradient"]
-GROWTHS = ["random", "gradient", "momentum", "candidate_gradient"]
+GROWTHS = ["random", "gradient", "momentum", "candidate_gradient", "cannistraci_hebb"]
 
 
 class Twin:

@@ -39,6 +39,7 @@ def same(first: object, second: object) -> bool:
         tts.topology.FixedFanIn,
         rules.MagnitudeGradientPrune,
         rules.CandidateGradientRegrow,
+        lambda x: rules.CannistraciHebbRegrow(candidates=x),
         rules.MomentumRegrow,
         rules.ImportancePrune,
         lambda x: rules.GradualMagnitude(x, 10, initial_density=x),
@@ -124,6 +125,7 @@ def test_what_is_no_int(wrong):
     [
         ("gradient_weight", rules.MagnitudeGradientPrune),
         ("candidates", rules.CandidateGradientRegrow),
+        ("candidates", lambda value: rules.CannistraciHebbRegrow(candidates=value)),
         ("momentum", rules.MomentumRegrow),
         ("percentile", rules.ImportancePrune),
         ("final_density", lambda x: rules.GradualMagnitude(x, 10)),

@@ -101,7 +101,7 @@ def test_a_topology_says_the_same_in_every_form(layer):
     layers(least=2),
     st.sampled_from(sorted(OPTIMIZERS)),
     st.sampled_from(["sign_split", "magnitude", "random", "magnitude_gradient"]),
-    st.sampled_from(["random", "gradient", "momentum", "candidate_gradient"]),
+    st.sampled_from(["random", "gradient", "momentum", "candidate_gradient", "cannistraci_hebb"]),
     st.floats(0, 1),
     st.integers(1, 3),
 )

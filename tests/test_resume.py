@@ -144,6 +144,7 @@ def test_either_source_of_randomness(own_generator: bool, tmp_path: Path) -> Non
         {"regrow": "gradient", "prune": "magnitude"},
         {"regrow": "gradient", "every": 1},
         {"regrow": "candidate_gradient", "prune": "random"},
+        {"regrow": "cannistraci_hebb"},
         {"regrow": rules.MomentumRegrow(0.9, 3), "every": 4},
         {"regrow": rules.MomentumRegrow(0.9, 3), "every": 2},
         {"prune": "magnitude_gradient"},

@@ -11,7 +11,7 @@ shipped rules are made of. A tutorial: docs/evolution_rules.md.
 | `prune=` | `PruneRule` | `SignSplitMagnitude`, `MagnitudePrune`, `MagnitudeGradientPrune`, \
 `RandomPrune` |
 | `regrow=` | `RegrowRule` | `RandomRegrow`, `GradientRegrow`, `CandidateGradientRegrow`, \
-`MomentumRegrow` |
+`CannistraciHebbRegrow`, `MomentumRegrow` |
 | `shrink=` | `ShrinkRule` | `ImportancePrune`, `GradualMagnitude` |
 | `redistribute=` | `Redistribution` | `MomentumRedistribution` |
 """
@@ -30,6 +30,7 @@ from .evolution.prune import (
 from .evolution.redistribution import MomentumRedistribution, Redistribution
 from .evolution.regrow import (
     CandidateGradientRegrow,
+    CannistraciHebbRegrow,
     GradientRegrow,
     MomentumRegrow,
     RandomRegrow,
@@ -40,6 +41,7 @@ from .topology import draw_seed, random_empty_positions
 
 __all__ = [
     "CandidateGradientRegrow",
+    "CannistraciHebbRegrow",
     "CapturedGradient",
     "GradientRegrow",
     "GradualMagnitude",

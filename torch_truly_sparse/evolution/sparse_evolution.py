@@ -58,7 +58,7 @@ class SparseEvolution:
         prune: which connections go: a `rules.PruneRule`, or `"sign_split"`, `"magnitude"`,
             `"magnitude_gradient"`, `"random"`.
         regrow: where new ones appear: a `rules.RegrowRule`, or `"random"`, `"gradient"`,
-            `"candidate_gradient"`, `"momentum"`.
+            `"candidate_gradient"`, `"cannistraci_hebb"`, `"momentum"`.
         fraction: share of each layer's connections to replace, in [0, 1] (zeta in papers), or a
             schedule: a function of the number of optimizer steps so far (`schedules`).
         every: optimizer steps between evolutions, usually len(loader); None evolves only when
