@@ -40,6 +40,7 @@ class SparsityLogger:
     Cost of an evolution: O(nnz + in_features + out_features) for each layer.
 
     Example:
+        >>> import torch
         >>> import torch_truly_sparse as tts
         >>> layer = tts.TrulySparseLinear(20, 30, density=0.1)
         >>> evolution = tts.SET(layer, torch.optim.SGD(layer.parameters(), lr=0.1), every=None)
