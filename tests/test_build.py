@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from compilers import needs_compiler
 from processes import run_python
 
 ROOT = Path(__file__).parent.parent
@@ -14,9 +15,7 @@ GOOD = "int number_{} = 1;\n"
 BAD = "int number_{} = no_such_name;\n"
 WARNS = "int number_{}(int unused) {{ return 1; }}\n"
 
-pytestmark = pytest.mark.skipif(
-    not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="no C++ compiler"
-)
+pytestmark = needs_compiler
 
 
 def build(folder: Path, files: dict[str, str], **environment: str) -> subprocess.CompletedProcess:

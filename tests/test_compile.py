@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from compilers import needs_compiler
 from small_layers import seeded
 from torch import Tensor, nn
 
@@ -61,6 +62,7 @@ def assert_equal_eager(compiled: Callable[..., Tensor], model: nn.Module, batch:
         torch.testing.assert_close(compiled(x), model(x))
 
 
+@needs_compiler
 def test_inductor():
     model, x = network(), torch.randn(24, 20)
     parameters = list(model.parameters())

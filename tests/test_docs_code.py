@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
+from compilers import COMPILER
 from processes import run_python
 
 ROOT = Path(__file__).parent.parent
@@ -22,14 +22,13 @@ NEEDS = {
 }
 ON_RANKS = {"distributed.md"}
 COMPILES = {"serving.md"}
-compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_code_of_a_page_runs_as_it_is_pasted(page: Path, tmp_path: Path) -> None:
     for library in NEEDS.get(page.name, []):
         pytest.importorskip(library)
-    if page.name in COMPILES and not compiler:
+    if page.name in COMPILES and COMPILER is None:
         pytest.skip("no C++ compiler")
     program = tmp_path / "pasted.py"
     program.write_text("\n".join(BLOCK.findall(page.read_text())))

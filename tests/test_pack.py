@@ -8,6 +8,7 @@ import pickle
 
 import pytest
 import torch
+from compilers import needs_compiler
 from torch import nn
 
 import torch_truly_sparse as tts
@@ -212,7 +213,9 @@ def test_a_state_is_assigned_to_a_layer_on_the_meta_device() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
-@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+@pytest.mark.parametrize(
+    "backend", ["eager", "aot_eager", pytest.param("inductor", marks=needs_compiler)]
+)
 @torch.no_grad()
 def test_it_compiles(backend) -> None:
     packed, x = tts.pack(network(), torch.int8), torch.randn(4, 70)
