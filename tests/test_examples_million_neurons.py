@@ -169,8 +169,8 @@ def test_the_billion_in_small_learns() -> None:
         settings_of(parse("", ["--size", "billion"])), hidden=500, inputs=400, epochs=4
     )
     outcome = training.run(settings, data.generate(settings), lambda _: None)
-    # torch draws other numbers on other processors: .3 to .6 were seen.
-    assert outcome.epochs[-1].loss < 0.8 * outcome.epochs[0].loss
+    # .32 to .34 of the first epoch's: torch draws other numbers on other processors
+    assert outcome.epochs[-1].loss < 0.5 * outcome.epochs[0].loss
 
 
 def test_memory_is_that_of_the_narrower_of_machine_and_container(tmp_path, monkeypatch) -> None:
