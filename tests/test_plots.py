@@ -133,6 +133,18 @@ def test_a_recording_that_was_stopped_stays_as_it_is() -> None:
     assert len(recording.layers["0"].steps) == 2
 
 
+def test_a_recording_may_start_in_the_middle_of_a_training() -> None:
+    model = network()
+    optimizer = sgd(model)
+    evolution = tts.SET(model, optimizer, every=4, generator=seeded())
+    for seed in range(2):
+        train_step(model, optimizer, seed)
+    recording = plots.Recording(evolution)
+    for seed in range(4):
+        train_step(model, optimizer, seed)
+    assert recording.layers["0"].steps == [2, evolution.history[0].step]
+
+
 @pytest.mark.parametrize("side", ["inputs", "outputs"])
 def test_degrees_over_time(side: str, axes: Axes) -> None:
     model, recording = recorded()

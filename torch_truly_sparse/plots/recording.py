@@ -17,10 +17,10 @@ from ..nn import SparseLayer
 
 @dataclass
 class LayerRecording:
-    """One layer over time: at the start, and after each evolution.
+    """One layer over time: when the recording starts, and after each evolution.
 
     Attributes:
-        steps: optimizer steps taken before each entry; the first entry is the start.
+        steps: optimizer steps taken before each entry; the first is where the recording starts.
         density: connections by possible ones.
         turnover: connections replaced, by all; 0 at the start.
         returned: of the replaced connections, the share that came back at once; 0 at the start.
@@ -80,10 +80,9 @@ class Recording:
                 f"`evolution` must be a SparseEvolution, got {type(evolution).__name__}"
             )
         self.layers: dict[str, LayerRecording] = {}
-        start = evolution.history[-1].step if evolution.history else 0
         for name, layer in evolution.named_layers.items():
             self.layers[name] = LayerRecording()
-            self.layers[name]._add(start, layer, None)
+            self.layers[name]._add(evolution.steps, layer, None)
 
         def add(record: EvolutionRecord, changes: Mapping[str, LayerChange]) -> None:
             layers = evolution.named_layers
